@@ -1,0 +1,157 @@
+"""The losses of one step as the user gives them, checked and put in the order of the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+Losses = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class StepLosses:
+    """The losses of one step.
+
+    Args:
+        values: detached (m,), 0 for absent tasks.
+        roots: where the graph of each present task starts, by position; absent tasks are left out.
+        mask: which tasks are present (m,) bool, or None if all are.
+    """
+
+    values: Tensor
+    roots: dict[int, GradientEdge]
+    mask: Tensor | None
+
+
+class LossReader:
+    """Reads the losses of a step, whether tensor, sequence or mapping.
+
+    Args:
+        tasks: the names of the tasks in order, or None: then they are called by their positions, and
+            mappings are refused.
+        n_tasks: the number of tasks m.
+
+    Raises:
+        ValueError: if the names are not m different ones.
+    """
+
+    def __init__(self, tasks: Sequence[str] | None, n_tasks: int) -> None:
+        if tasks is not None and (len(tasks) != n_tasks or len(set(tasks)) != n_tasks):
+            raise ValueError(
+                f"`tasks` should be {n_tasks} different names, one per task of the method. Found {list(tasks)}."
+            )
+        self.named = tasks is not None
+        self.tasks = tuple(tasks) if tasks is not None else tuple(f"task {i}" for i in range(n_tasks))
+
+    def read(self, losses: Losses, present: Tensor | Sequence[bool] | None) -> StepLosses:
+        """The checked losses of one step; `present` (m,) bool marks those to use, all of them by default."""
+        if isinstance(losses, Mapping):
+            scalars = self._from_mapping(losses)
+        elif isinstance(losses, Tensor):
+            return self._from_tensor(losses, self._mask(present))
+        else:
+            self._check_number(len(losses))
+            scalars = dict(enumerate(losses))
+        chosen = self._mask(present)
+        if chosen is not None:
+            scalars = {i: loss for i, loss in scalars.items() if chosen[i]}
+        for i, loss in scalars.items():
+            self._check_scalar(i, loss)
+        return self._assemble({i: loss.detach() for i, loss in scalars.items()}, self._edges(scalars))
+
+    def values(self, losses: Losses) -> Tensor:
+        """The detached losses (m,), NaN for absent tasks, without a look at their graphs."""
+        if isinstance(losses, Tensor):
+            self._check_number(losses.numel())
+            return losses.detach()
+        scalars = self._from_mapping(losses) if isinstance(losses, Mapping) else dict(enumerate(losses))
+        missing = torch.full_like(next(iter(scalars.values())).detach(), torch.nan)
+        return torch.stack([scalars.get(i, missing).detach() for i in range(len(self.tasks))])
+
+    def _from_mapping(self, losses: Mapping[str, Tensor]) -> dict[int, Tensor]:
+        if not self.named:
+            raise ValueError(
+                f"`tasks` should name the tasks in order where losses come as a mapping. Found losses for "
+                f"{list(losses)} and no names: write Balancer(method, tasks={list(losses)})."
+            )
+        unknown = [name for name in losses if name not in self.tasks]
+        if unknown:
+            raise ValueError(
+                f"The losses should be of the tasks {', '.join(self.tasks)}. Found {', '.join(unknown)}."
+            )
+        return {i: losses[name] for i, name in enumerate(self.tasks) if name in losses}
+
+    def _from_tensor(self, losses: Tensor, chosen: list[bool] | None) -> StepLosses:
+        m = len(self.tasks)
+        if losses.ndim != 1:
+            raise ValueError(f"`losses` should have shape ({m},). Found {tuple(losses.shape)}.")
+        self._check_number(len(losses))
+        if losses.grad_fn is None:
+            self._refuse_without_graph(", ".join(self.tasks))
+        kept = [i for i in range(m) if chosen is None or chosen[i]]
+        values = losses.detach().unbind()
+        stacked = losses.grad_fn
+        if stacked is not None and stacked.name() == "StackBackward0" and len(stacked.next_functions) == m:
+            # The graph of each loss without the stack, through which zeros would flow into all other tasks.
+            edges = {i: self._edge_of_stack(i, stacked.next_functions[i]) for i in kept}
+        else:
+            scalars = losses.unbind()
+            edges = {i: get_gradient_edge(scalars[i]) for i in kept}
+        return self._assemble({i: values[i] for i in kept}, edges)
+
+    def _edge_of_stack(self, i: int, edge: tuple[torch.autograd.graph.Node | None, int]) -> GradientEdge:
+        node, output = edge
+        if node is None:
+            self._refuse_without_graph(self.tasks[i])
+        assert node is not None
+        return GradientEdge(node, output)
+
+    def _edges(self, scalars: dict[int, Tensor]) -> dict[int, GradientEdge]:
+        for i, loss in scalars.items():
+            if not loss.requires_grad:
+                self._refuse_without_graph(self.tasks[i])
+        return {i: get_gradient_edge(loss) for i, loss in scalars.items()}
+
+    def _assemble(self, scalars: dict[int, Tensor], roots: dict[int, GradientEdge]) -> StepLosses:
+        m = len(self.tasks)
+        if not scalars:
+            raise ValueError("At least one task should be present in a step. Found none: skip this batch.")
+        if len(scalars) == m:
+            return StepLosses(torch.stack(list(scalars.values())), roots, None)
+        first = next(iter(scalars.values()))
+        zero = torch.zeros_like(first)
+        values = torch.stack([scalars.get(i, zero) for i in range(m)])
+        mask = torch.tensor([i in scalars for i in range(m)], device=first.device)
+        return StepLosses(values, roots, mask)
+
+    def _mask(self, present: Tensor | Sequence[bool] | None) -> list[bool] | None:
+        if present is None:
+            return None
+        chosen = [bool(flag) for flag in (present.tolist() if isinstance(present, Tensor) else present)]
+        if len(chosen) != len(self.tasks):
+            raise ValueError(
+                f"`present` should have one flag per task, {len(self.tasks)}. Found {len(chosen)}."
+            )
+        return chosen
+
+    def _check_number(self, found: int) -> None:
+        if found != len(self.tasks):
+            raise ValueError(f"There should be one loss per task, {len(self.tasks)}. Found {found}.")
+
+    def _check_scalar(self, i: int, loss: Tensor) -> None:
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(
+                f"The loss of {self.tasks[i]!r} should be a scalar tensor. Found {found}: reduce it, for example "
+                "with .mean()."
+            )
+
+    def _refuse_without_graph(self, name: str) -> None:
+        raise ValueError(
+            f"The loss of {name!r} should depend on parameters that require gradients. Found no graph: was it "
+            "detached, or computed under no_grad?"
+        )
