@@ -15,6 +15,9 @@ from golden_values import golden, parse_key, vector
 CASES = golden("methods.json")
 OURS = set(eq.METHODS)
 # Certified optima carry "published_code_relative_error"; the rest are float32 outputs of reference code.
+# CAGrad's are certified by a gap of 1e-8 in a flat objective, which leaves the gradient open to its square root;
+# the gap of ours is 1e-15 there (tests/solvers), so the 3e-6 between the two is theirs.
+CERTIFIED = {"cagrad": 5e-6}
 RENAMED = {"temp": "temperature", "w_lr": "lr", "gamma": "weight_decay"}
 
 
@@ -53,7 +56,7 @@ def test_gradients(case: dict[str, Any], key: str) -> None:
     method = eq.build_method(name, case["m"], **kwargs)
     shared, heads, record = backward_of(method, vector(case["jacobian"]), vector(case["losses"]))
     certified = "published_code_relative_error" in expected
-    assert_close(shared, vector(expected["shared_grad"]), 1e-6 if certified else 1e-4)
+    assert_close(shared, vector(expected["shared_grad"]), CERTIFIED.get(name, 1e-6) if certified else 1e-4)
     if certified and expected.get("weights") is not None:
         assert_close(record.weights, vector(expected["weights"]), 1e-6)
         assert_close(heads, vector(expected["weights"]), 1e-6)

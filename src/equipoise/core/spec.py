@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_PART = re.compile(r"\s*([a-z][a-z0-9_]*)\s*((?::[^+]*)?)\s*")
+_PART = re.compile(r"\s*([a-z][a-z0-9_]*)\s*((?::.*)?)\s*")
 
 _PLUS = re.compile(r"\+(?=\s*[a-z])")  # not the plus of 1e+4
 

@@ -12,7 +12,7 @@ from equipoise.core.method import check_at_least
 class GradDrop(Aggregator):
     """Keeps, in each coordinate, only the task gradients of one sign, drawn by how pure that sign is.
 
-    Purity P_j = 0.5 (1 + sum_i J_ij / sum_i |J_ij|) (n,); with U_j uniform on [0, 1): where P_j > U_j the positive
+    With the Jacobian J (m, n), purity P_j = 0.5 (1 + sum_i J_ij / sum_i |J_ij|) (n,); with U_j uniform on [0, 1): where P_j > U_j the positive
     entries of column j are kept, else the negative ones; the answer (n,) is the sum over tasks of what is kept.
 
     Reads: Jacobian.

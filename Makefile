@@ -1,0 +1,47 @@
+# Two commands do everything on a fresh machine: `make quickstart` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+QUICK ?= runs/quickstart
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup quickstart test test-slow lint types check clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+setup: $(VENV)/.dev  ## Create .venv with everything that developers need
+
+quickstart: $(VENV)/.user  ## Install, then balance 11 tasks on real molecules and write a report (10 minutes on 2 cores)
+	$(BIN)/equipoise bench qm9 --preset quick --out $(QUICK) --resume
+
+test: $(VENV)/.dev  ## Run the default test suite (under 10 minutes on 2 cores)
+	bash tests/tools/install_chromium.sh
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.dev  ## Run the tests that take minutes
+	bash tests/tools/install_chromium.sh
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev  ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## Check types
+	$(BIN)/mypy
+
+check: lint types test  ## Style, types and the default tests
+
+clean:  ## Remove what the tools leave behind; runs and the virtual environment stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist src/*.egg-info
