@@ -173,6 +173,20 @@ def test_no_shared_parameters_given_or_found() -> None:
         balancer().backward({"seg": losses()[0]})
 
 
+def test_heads_that_are_concatenated_before_the_losses_are_ambiguous() -> None:
+    model, (inputs, targets) = network("mlp"), batch()
+
+    def together() -> Tensor:
+        return (torch.stack(model(inputs), dim=1) - targets.T).square().mean(0)
+
+    with pytest.raises(
+        ValueError, match=r"Found one of shape \(1,( 8)?\) that all losses reach but only 'seg' moves"
+    ):
+        balancer().backward(together())
+    assert all(p.grad is None for p in model.parameters())
+    balancer(shared=model.encoder).backward(together())
+
+
 def test_loss_only_methods_need_no_shared_parameters() -> None:
     apart = [torch.ones((), requires_grad=True) for _ in range(3)]
     balancer("go4align").backward([x * 2 for x in apart])

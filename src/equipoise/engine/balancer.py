@@ -91,8 +91,8 @@ class Balancer:
 
         Raises:
             ValueError: on losses of the wrong number, not scalar, without a graph, not finite, or not positive
-                where the method divides by them, and where no parameters are shared. Method and
-                gradients are untouched then.
+                where the method divides by them, and where the shared parameters cannot be told.
+                Method and gradients are untouched then.
         """
         step = self._reader.read(losses, present)
         self._check_values(step)
@@ -161,6 +161,8 @@ class Balancer:
     def _by_rows(self, step: StepLosses, split: Split, reads: Reads) -> StepRecord:
         """One backward pass per task, then the answer from the rows."""
         jacobian, heads = self._rows.measure(step.roots, split, self.method.n_tasks)
+        if step.mask is None:
+            self._splitter.check_rows(split, jacobian)
         stats = TaskStats(step.values, present=step.mask, jacobian=jacobian)
         gramian = stats.gramian
         if reads == Reads.GRAMIAN:

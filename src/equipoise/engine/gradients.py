@@ -45,6 +45,7 @@ class Splitter:
         self._tasks = tasks
         self._given = None if shared is None else _named(shared)
         self._seen: dict[Tensor, int] = {}
+        self._checked = False
         if self._given is not None and not self._given:
             raise ValueError("`shared` should hold at least one parameter. Found none.")
         for parameter, name in (self._given or {}).items():
@@ -68,6 +69,24 @@ class Splitter:
             shared = self._infer(reached, complete)
         chosen = set(shared)
         return Split(shared, [leaf for leaf in reached if leaf not in chosen], reached)
+
+    def check_rows(self, split: Split, jacobian: Tensor) -> None:
+        """Refuse an inferred split that the first rows contradict: a head that all losses seem to reach.
+
+        That is what the graph looks like when the outputs of all heads are concatenated before the losses.
+        """
+        if self._given is not None or self._checked or len(self._tasks) == 1:
+            return
+        self._checked = True
+        for parameter, rows in zip(split.shared, _columns(jacobian, split.shared), strict=True):
+            alive = rows.abs().amax(1) > 0
+            if int(alive.sum()) == 1:
+                raise ValueError(
+                    f"Shared parameters should get gradients from several losses. Found one of shape "
+                    f"{tuple(parameter.shape)} that all losses reach but only {self._tasks[int(alive.int().argmax())]!r} "
+                    "moves, which looks like a head whose output is concatenated with others: pass `shared=` to the "
+                    "Balancer, or compute each loss from its own head's output."
+                )
 
     def _infer(self, reached: dict[Tensor, int], complete: bool) -> list[Tensor]:
         if len(self._tasks) == 1:
@@ -174,6 +193,10 @@ def accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> Non
 def accumulate_flat(shared: list[Tensor], vector: Tensor) -> None:
     """Add a flat shared gradient (n,) to the `.grad` of the shared parameters."""
     accumulate(shared, _views(vector, shared))
+
+
+def _columns(jacobian: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return torch.split(jacobian, [parameter.numel() for parameter in parameters], dim=1)
 
 
 def _views(vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

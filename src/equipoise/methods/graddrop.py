@@ -12,8 +12,9 @@ from equipoise.core.method import check_at_least
 class GradDrop(Aggregator):
     """Keeps, in each coordinate, only the task gradients of one sign, drawn by how pure that sign is.
 
-    With the Jacobian J (m, n), purity P_j = 0.5 (1 + sum_i J_ij / sum_i |J_ij|) (n,); with U_j uniform on [0, 1): where P_j > U_j the positive
-    entries of column j are kept, else the negative ones; the answer (n,) is the sum over tasks of what is kept.
+    Purity P_j = 0.5 (1 + sum_i J_ij / sum_i |J_ij|) (n,), with the Jacobian J (m, n); with U_j uniform on [0, 1):
+    where P_j > U_j the positive entries of column j are kept, else the negative ones; the answer (n,) is the sum
+    over tasks of what is kept.
 
     Reads: Jacobian.
     State: the position of the random stream.
@@ -47,7 +48,6 @@ class GradDrop(Aggregator):
 def drop_signs(jacobian: Tensor, uniform: Tensor) -> Tensor:
     """The sum (n,) of the entries of `jacobian` (m, n) that survive the draws `uniform` (n,) in [0, 1)."""
     total = jacobian.sum(0)
-    positive = jacobian.clamp(min=0).sum(0)
-    size = 2 * positive - total
+    size = torch.linalg.vector_norm(jacobian, 1, dim=0)
     purity = 0.5 * (1 + total / torch.where(size > 0, size, 1.0))
-    return torch.where(purity > uniform, positive, total - positive)
+    return 0.5 * torch.where(purity > uniform, total + size, total - size)
