@@ -13,6 +13,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,14 @@ def median_seconds(actions: Mapping[str, Callable[[], object]], rounds: int) -> 
     return {name: statistics.median(found[1:]) for name, found in times.items()}
 
 
+class Case(NamedTuple):
+    """A network and a function that runs it forward on one batch."""
+
+    encoder: nn.Module
+    heads: nn.ModuleList
+    losses: Callable[[], list[Tensor]]
+
+
 class MLP(nn.Module):
     """Three hidden layers of 512 units and m heads."""
 
@@ -53,42 +62,51 @@ class MLP(nn.Module):
         return [head(features)[:, 0] for head in self.heads]
 
 
-def mlp_losses(tasks: int) -> tuple[nn.Module, Callable[[], list[Tensor]]]:
+def mlp_losses(tasks: int) -> Case:
     """The network and a function that runs it forward on one batch of 256."""
     torch.manual_seed(0)
     model, inputs, targets = MLP(tasks), torch.randn(256, 512), torch.randn(tasks, 256)
-    return model, lambda: [(o - t).square().mean() for o, t in zip(model(inputs), targets, strict=True)]
+    return Case(
+        model.encoder,
+        model.heads,
+        lambda: [(o - t).square().mean() for o, t in zip(model(inputs), targets, strict=True)],
+    )
 
 
-def qm9_losses(tasks: int, batch: int = 120) -> tuple[nn.Module, Callable[[], list[Tensor]]]:
+def qm9_losses(tasks: int, batch: int = 120) -> Case:
     """The published QM9 network on a batch of real molecules, in four chunks sorted by size."""
     torch.manual_seed(0)
     molecules = load_qm9(molecules=4000)
     chunks, _ = dense_chunks(molecules, torch.arange(batch), 4)
     graphs = [DenseGraphs(*chunk) for chunk in chunks]
     model, targets = MessagePassingNet(tasks=tasks), torch.randn(tasks, batch)
-    return model, lambda: [(o - t).square().mean() for o, t in zip(model(graphs), targets, strict=True)]
+    return Case(
+        model.encoder,
+        model.heads,
+        lambda: [(o - t).square().mean() for o, t in zip(model(graphs), targets, strict=True)],
+    )
 
 
-def limit(model: nn.Module, losses: Callable[[], list[Tensor]], rows: Tensor) -> None:
+def limit(case: Case, rows: Tensor) -> None:
     """The least that a method on exact gradients has to do; `rows` (m, n) is its room."""
-    encoder = [*model.encoder.parameters()]  # type: ignore[union-attr, operator]
-    values = losses()
+    encoder = [*case.encoder.parameters()]
+    values = case.losses()
     for i, loss in enumerate(values):
-        own = [*model.heads[i].parameters()]  # type: ignore[index, union-attr]
+        own = [*case.heads[i].parameters()]
         found = torch.autograd.grad(loss, [*encoder, *own], retain_graph=i < len(values) - 1)
         torch.cat([g.reshape(-1) for g in found[: len(encoder)]], out=rows[i])
     gramian_of(rows)
     torch.ones(len(values)) @ rows
 
 
-def balanced(name: str, m: int, model: nn.Module, losses: Callable[[], list[Tensor]]) -> Callable[[], None]:
+def balanced(name: str, m: int, case: Case) -> Callable[[], None]:
     """One step of a method without the optimizer."""
-    balancer = eq.Balancer(eq.build_method(name, m), shared=model.encoder)  # type: ignore[arg-type]
+    balancer = eq.Balancer(eq.build_method(name, m), shared=case.encoder)
 
     def step() -> None:
-        model.zero_grad()
-        balancer.backward(losses())
+        case.encoder.zero_grad()
+        case.heads.zero_grad()
+        balancer.backward(case.losses())
 
     return step
 
@@ -116,8 +134,8 @@ def own_work(rounds: int) -> dict[int, dict[str, float]]:
 
 def print_own_work(rounds: int) -> None:
     """The first table."""
-    model, losses = qm9_losses(11)
-    step = median_seconds({"ls": balanced("ls", 11, model, losses)}, rounds)["ls"]
+    case = qm9_losses(11)
+    step = median_seconds({"ls": balanced("ls", 11, case)}, rounds)["ls"]
     print(
         f"\nOwn work of loss-only methods; a QM9 step (11 tasks, batch 120, width 64) with `ls` takes {step:.3f} s\n"
     )
@@ -136,12 +154,10 @@ def print_over_limit(rounds: int) -> None:
     cases = [("MLP", mlp_losses, (2, 3, 11, 40)), ("QM9", qm9_losses, (2, 3, 11))]
     for network, build, sizes in cases:
         for m in sizes:
-            model, losses = build(m)
-            rows = torch.empty(m, sum(p.numel() for p in model.encoder.parameters()))  # type: ignore[union-attr, operator]
-            actions: dict[str, Callable[[], object]] = {
-                "limit": functools.partial(limit, model, losses, rows)
-            }
-            actions |= {name: balanced(name, m, model, losses) for name in GRADIENT}
+            case = build(m)
+            rows = torch.empty(m, sum(p.numel() for p in case.encoder.parameters()))
+            actions: dict[str, Callable[[], object]] = {"limit": functools.partial(limit, case, rows)}
+            actions |= {name: balanced(name, m, case) for name in GRADIENT}
             times = median_seconds(actions, rounds if network == "MLP" else max(3, rounds // 2))
             ratios = " | ".join(f"{times[name] / times['limit']:.2f}" for name in GRADIENT)
             print(f"| {network} | {m} | {times['limit']:.3f} | {ratios} |", flush=True)

@@ -81,10 +81,11 @@ class Splitter:
         for parameter, rows in zip(split.shared, _columns(jacobian, split.shared), strict=True):
             alive = rows.abs().amax(1) > 0
             if int(alive.sum()) == 1:
+                only = self._tasks[int(alive.int().argmax())]
                 raise ValueError(
                     f"Shared parameters should get gradients from several losses. Found one of shape "
-                    f"{tuple(parameter.shape)} that all losses reach but only {self._tasks[int(alive.int().argmax())]!r} "
-                    "moves, which looks like a head whose output is concatenated with others: pass `shared=` to the "
+                    f"{tuple(parameter.shape)} that all losses reach but only {only!r} moves, "
+                    "which looks like a head whose output is concatenated with others: pass `shared=` to the "
                     "Balancer, or compute each loss from its own head's output."
                 )
 
