@@ -265,3 +265,32 @@ def test_float32_and_bfloat16_parameters() -> None:
         data = (inputs.to(dtype), targets.to(dtype))
         eq.Balancer(eq.build_method("nashmtl", 3)).backward(losses_of(model, data))
         assert all(p.grad is not None and p.grad.dtype == dtype for p in model.parameters())
+
+
+def test_measure_leaves_gradients_and_state_alone_and_shows_the_next_step_a_second_batch() -> None:
+    class Watch(eq.Weighting):
+        seen: eq.TaskStats | None = None
+
+        @property
+        def reads(self) -> eq.Reads:
+            return eq.Reads.JACOBIAN
+
+        def forward(self, stats: eq.TaskStats) -> Tensor:
+            type(self).seen = stats
+            return stats.losses * 0 + 1
+
+    model = network("mlp")
+    balancer = eq.Balancer(Watch(3))
+    measured = balancer.measure(losses_of(model, batch(seed=2)))
+    assert all(p.grad is None for p in model.parameters())
+    balancer.backward(losses_of(model, batch(seed=1)))
+    assert Watch.seen is not None
+    assert Watch.seen.other is measured
+    assert sorted(Watch.seen.blocks) == sorted(p.numel() for p in model.encoder.parameters())
+    shared = list(model.encoder.parameters())
+    second = [torch.autograd.grad(x, shared, retain_graph=True) for x in losses_of(model, batch(seed=2))]
+    rows = torch.stack([torch.cat([g.reshape(-1) for g in row]) for row in second])
+    torch.testing.assert_close(measured.gramian, rows @ rows.T)
+    balancer.backward(losses_of(model, batch(seed=1)))
+    with pytest.raises(eq.MissingStatisticError, match="call balancer.measure"):
+        _ = Watch.seen.other

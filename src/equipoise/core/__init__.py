@@ -5,6 +5,7 @@ from .method import Aggregator, GramianWeighting, HeadWeights, Method, Weighting
 from .random import RandomStream
 from .spec import MethodSpec
 from .stats import MissingStatisticError, Reads, TaskStats, gramian_of
+from .tracked import Tracked
 
 __all__ = [
     "Aggregator",
@@ -17,6 +18,7 @@ __all__ = [
     "RandomStream",
     "Reads",
     "TaskStats",
+    "Tracked",
     "Weighting",
     "Wrapper",
     "gramian_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 import torch
@@ -35,13 +36,15 @@ class TaskStats:
         gramian: the inner products of the task gradients (m, m), or None if it was not measured.
         jacobian: the task gradients (m, n), or None. The Gramian is derived from it when it is not given.
         epoch: the running epoch, for methods that depend on it, or None.
+        blocks: how many columns of the Jacobian each shared parameter has, in order; None for one block.
+        other: the statistics of a second batch, for methods that need an independent one, or None.
 
     Raises:
         ValueError: on shapes that do not agree.
-        MissingStatisticError: on reading `gramian` or `jacobian` when it was not measured.
+        MissingStatisticError: on reading `gramian`, `jacobian` or `other` when it was not measured.
     """
 
-    __slots__ = ("_gramian", "_jacobian", "_present", "epoch", "losses")
+    __slots__ = ("_blocks", "_gramian", "_jacobian", "_other", "_present", "epoch", "losses")
 
     def __init__(
         self,
@@ -51,6 +54,8 @@ class TaskStats:
         gramian: Tensor | None = None,
         jacobian: Tensor | None = None,
         epoch: int | None = None,
+        blocks: Sequence[int] | None = None,
+        other: TaskStats | None = None,
     ) -> None:
         m = losses.shape[0] if losses.ndim == 1 else -1
         _check_shape("losses", losses, (m,))
@@ -65,6 +70,8 @@ class TaskStats:
         self._gramian = None if gramian is None else gramian.detach().double()
         self._jacobian = None if jacobian is None else jacobian.detach()
         self.epoch = epoch
+        self._blocks = blocks
+        self._other = other
 
     @property
     def all_present(self) -> bool:
@@ -96,6 +103,21 @@ class TaskStats:
             )
         return self._jacobian
 
+    @property
+    def blocks(self) -> list[int]:
+        """The columns of the Jacobian that each shared parameter has, in order; they sum to n."""
+        return [self.jacobian.shape[1]] if self._blocks is None else list(self._blocks)
+
+    @property
+    def other(self) -> TaskStats:
+        """The statistics of a second batch at the same parameters."""
+        if self._other is None:
+            raise MissingStatisticError(
+                "A second batch should be measured before this method weighs the first. Found none: call "
+                "balancer.measure(losses) on another batch before balancer.backward(losses)."
+            )
+        return self._other
+
     def only_present(self) -> tuple[TaskStats, Tensor]:
         """The same step as the present tasks alone saw it, and their positions (k,).
 
@@ -111,6 +133,7 @@ class TaskStats:
             gramian=None if gramian is None else gramian[index][:, index],
             jacobian=None if jacobian is None else jacobian[index],
             epoch=self.epoch,
+            blocks=self._blocks,
         )
         return reduced, index
 

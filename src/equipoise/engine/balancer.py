@@ -69,6 +69,8 @@ class Balancer:
         self._reader = LossReader(tasks, method.n_tasks)
         self._splitter = Splitter(shared, self._reader.tasks)
         self._rows = Rows()
+        self._other_rows = Rows()
+        self._other: TaskStats | None = None
         self._versions = {name: parameter._version for name, parameter in method.named_parameters()}
         self._steps = 0
 
@@ -107,6 +109,29 @@ class Balancer:
         self._steps += 1
         self._warn_if_stuck()
         return record
+
+    def measure(self, losses: Losses, *, present: Tensor | Sequence[bool] | None = None) -> TaskStats:
+        """Measure a batch without touching gradients or the method's state.
+
+        The next `backward` shows the result to the method as the second batch, which MoDo and SDMGrad need:
+        call this on another batch, at the same parameters, just before it.
+
+        Args:
+            losses: as for `backward`.
+            present: as for `backward`.
+
+        Returns:
+            The losses, Jacobian and Gramian of the batch, valid until the next call.
+
+        Raises:
+            ValueError: as `backward`.
+        """
+        step = self._reader.read(losses, present)
+        self._check_values(step)
+        split = self._splitter.split(step.roots)
+        jacobian, _ = self._other_rows.measure(step.roots, split, self.method.n_tasks)
+        self._other = TaskStats(step.values, present=step.mask, jacobian=jacobian, blocks=split.blocks)
+        return self._other
 
     def after_step(self, losses: Losses) -> None:
         """Tell the method the losses after the optimizer step; only FAMO listens, and does without too."""
@@ -163,7 +188,10 @@ class Balancer:
         jacobian, heads = self._rows.measure(step.roots, split, self.method.n_tasks)
         if step.mask is None:
             self._splitter.check_rows(split, jacobian)
-        stats = TaskStats(step.values, present=step.mask, jacobian=jacobian)
+        stats = TaskStats(
+            step.values, present=step.mask, jacobian=jacobian, blocks=split.blocks, other=self._other
+        )
+        self._other = None
         gramian = stats.gramian
         if reads == Reads.GRAMIAN:
             stats = TaskStats(step.values, present=step.mask, gramian=gramian)

@@ -28,6 +28,11 @@ class Split:
     heads: list[Tensor]
     reached: dict[Tensor, int]
 
+    @property
+    def blocks(self) -> list[int]:
+        """How many columns of the Jacobian each shared parameter has."""
+        return [parameter.numel() for parameter in self.shared]
+
 
 class Splitter:
     """Tells shared parameters from those of the heads.

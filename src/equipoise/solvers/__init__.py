@@ -1,0 +1,1 @@
+"""The solvers package of Equipoise."""
