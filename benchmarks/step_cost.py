@@ -83,7 +83,7 @@ def qm9_losses(tasks: int, batch: int = 120) -> Case:
     return Case(
         model.encoder,
         model.heads,
-        lambda: [(o - t).square().mean() for o, t in zip(model(graphs), targets, strict=True)],
+        lambda: [(o - t).square().mean() for o, t in zip(model.outputs(graphs), targets, strict=True)],
     )
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import Tensor
 
 from equipoise.solvers.adam import adam_step
 
@@ -14,7 +15,7 @@ def test_twenty_steps_equal_those_of_torch(
     param = torch.nn.Parameter(start.clone())
     optimizer = torch.optim.Adam([param], lr=0.025, betas=betas, eps=eps, weight_decay=weight_decay)
     zeros = torch.zeros(7, dtype=torch.float64)
-    state = (start, zeros, zeros, 0)
+    state: tuple[Tensor, Tensor, Tensor, Tensor | int] = (start, zeros, zeros, 0)
     for _ in range(20):
         grad = torch.randn(7, generator=generator, dtype=torch.float64)
         param.grad = grad.clone()

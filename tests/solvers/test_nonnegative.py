@@ -1,5 +1,6 @@
 import pytest
 import torch
+from scipy.optimize import nnls
 from torch import Tensor
 
 from draws import KINDS, draw_gramian

@@ -1,15 +1,18 @@
 """The bargaining solution of Nash-MTL, and its relatives in FairGrad."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from equipoise.solvers.solution import Solution, as_gramian, certified, single_threaded
+from equipoise.solvers.solution import Solution, as_gramian, certified, single_threaded, tolerance
 
 ACCURATE = (
     1e-11  # residual at which Newton's method stops; it squares the error, so the next step adds little
 )
 NEAR = 1e-3  # residual below which a step that does not shrink it tenfold has met rounding
 LONGEST_STEP = 2.0  # in log a: the quadratic model is trusted within a factor of 7
+LEAST_ROW_SUM = 0.1  # of the cosines, for the first guess, which is exact where all row sums are equal
 MAX_STEPS = 50
 ROUNDINGS = (
     8.0 * torch.finfo(torch.float64).eps
@@ -28,7 +31,7 @@ def nash(gramian: Tensor, alpha: float = 1.0, start: Tensor | None = None) -> So
 
     The gap is max_i |1 - a_i^s (Ga)_i|, the relative residual of the equation, or what rounding could hide of it.
 
-    Degenerate input: a zero gradient takes no part and gets weight 0 (its own weight would be infinite). If a
+    Degenerate input: a zero gradient takes no part and gets weight 0, where none is left with the flag down. If a
     convex combination of the gradients is zero (a Pareto-stationary point), no solution exists: the flag
     is down and the weights are the iterate with the smallest residual. The same holds near such a point,
     where cancellation in float64 leaves a residual above the tolerance.
@@ -47,42 +50,53 @@ def nash(gramian: Tensor, alpha: float = 1.0, start: Tensor | None = None) -> So
     if not alpha > 0.0:
         raise ValueError(f"`alpha` should be above 0. Found {alpha}.")
     matrix = as_gramian(gramian)
+    squared_norms = matrix.diagonal()
+    if float(squared_norms.amin()) <= 0.0:
+        return _without_resting_tasks(gramian, alpha, start)
     power = 1.0 / alpha
-    norms = matrix.diagonal().clamp(min=0.0).sqrt()
-    moving = norms > 0.0
-    norms = torch.where(moving, norms, 1.0)
-    # A task without gradient becomes one of norm 1 that meets no other; its weight is set to 0 in the end.
-    cosines = matrix / norms / norms[:, None]
-    cosines = torch.where(torch.eye(len(norms), dtype=torch.bool, device=norms.device), 1.0, cosines)
-    prices = norms ** (power - 1.0)
-    unit = prices.log().mean().exp() ** (1.0 / (1.0 + power))
-    prices = prices / unit ** (1.0 + power)
-    first = (prices / cosines.sum(1).clamp(min=0.1)) ** (1.0 / (1.0 + power))
+    inverse = squared_norms.rsqrt()
+    cosines = matrix * inverse * inverse[:, None]
+    prices, unit = torch.ones_like(inverse), 1.0
+    if power != 1.0:
+        prices = inverse ** (1.0 - power)
+        unit = float(prices.log().mean().exp()) ** (1.0 / (1.0 + power))
+        prices = prices / unit ** (1.0 + power)
+    first = (prices / cosines.sum(1).clamp(min=LEAST_ROW_SUM)) ** (1.0 / (1.0 + power))
     if start is not None:
-        given = start.detach().to(torch.float64) * norms / unit
+        given = start.detach().to(torch.float64) / (inverse * unit)
         first = torch.where(given > 0.0, given, first)
-    scaled, residual = _newton(cosines, prices, power, first)
-    terms = scaled * torch.mv(cosines.abs(), scaled) / (prices * scaled ** (1.0 - power))
-    gap = torch.maximum(residual, ROUNDINGS * terms.amax())
-    weights = torch.where(moving, scaled * unit / norms, 0.0)
-    return certified(weights, gap, gramian.dtype)
+    scaled, gap = _newton(cosines, prices, power, first)
+    weights = scaled * inverse * unit if math.isfinite(gap) else torch.ones_like(inverse)
+    certificate = torch.full_like(inverse[0], gap)
+    return Solution(weights.to(gramian.dtype), certificate <= tolerance(gramian.dtype), certificate)
 
 
-def _newton(cosines: Tensor, prices: Tensor, power: float, first: Tensor) -> tuple[Tensor, Tensor]:
-    """Solves C b = p b^(-s) for b > 0 from `first`; returns the best iterate (m,) and its relative residual ()."""
-    current, best, least, previous = first, first, float("inf"), float("inf")
+def _without_resting_tasks(gramian: Tensor, alpha: float, start: Tensor | None) -> Solution:
+    """Solves for the tasks that have a gradient; the others get weight 0."""
+    moving = (gramian.diagonal() > 0.0).nonzero()[:, 0]
+    weights = torch.zeros_like(gramian[0])
+    if len(moving) == 0:
+        return certified(weights, torch.full_like(weights[0], torch.inf, dtype=torch.float64), gramian.dtype)
+    part = nash(gramian[moving][:, moving], alpha, None if start is None else start[moving])
+    return part._replace(weights=weights.index_copy(0, moving, part.weights))
+
+
+def _newton(cosines: Tensor, prices: Tensor, power: float, first: Tensor) -> tuple[Tensor, float]:
+    """Solves C b = p b^(-s) for b > 0 from `first`; returns the iterate (m,) with the least gap, and that gap."""
+    current, best, least, previous = first, first, math.inf, math.inf
     for _ in range(MAX_STEPS):
-        target = prices * current ** (1.0 - power)
-        excess = target - current * torch.mv(cosines, current)
-        residual = float((excess / target).abs().amax())
+        target = prices if power == 1.0 else prices * current ** (1.0 - power)
+        excess = torch.addcmul(target, current, torch.mv(cosines, current), value=-1.0)
+        residual = float(torch.linalg.vector_norm(excess / target, ord=math.inf))
         if residual < least:
             best, least = current, residual
         if not residual > ACCURATE or (previous < NEAR and residual > 0.1 * previous):
             break
-        hessian = cosines * torch.outer(current, current)
-        hessian.diagonal().add_(power * target)
+        hessian = torch.addcmul(torch.diag(power * target), cosines, torch.outer(current, current))
         factor, _ = torch.linalg.cholesky_ex(hessian)
         step = torch.cholesky_solve(excess[:, None], factor)[:, 0]
-        current = current * torch.exp(step * (LONGEST_STEP / step.abs().amax()).clamp(max=1.0))
+        current = current * step.clamp_(-LONGEST_STEP, LONGEST_STEP).exp_()
         previous = residual
-    return best, torch.as_tensor(least, dtype=first.dtype, device=first.device)
+    target = prices * best ** (1.0 - power)
+    terms = best * torch.mv(cosines.abs(), best) / target
+    return best, max(least, ROUNDINGS * float(terms.amax()))

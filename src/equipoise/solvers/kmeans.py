@@ -84,15 +84,14 @@ def _more_groups(ordered: Tensor, counts: Tensor, k: int) -> Tensor:
 
 def _interval_costs(ordered: Tensor, counts: Tensor) -> Tensor:
     """Returns the sum of squares around the mean of the values from i to j (m, m), infinite for i > j."""
-    m = ordered.shape[0]
+    below = counts.cumsum(0)
+    sizes = (below - (below - counts)[:, None]).clamp_(min=1.0)
     offsets = (ordered - ordered[:, None]).triu_()
     weighted = counts * offsets
     sums = weighted.cumsum(1)
-    squares = (weighted * offsets).cumsum(1)
-    below = counts.cumsum(0)
-    sizes = (below - (below - counts)[:, None]).clamp_(min=1.0)
-    empty = torch.full((m, m), torch.inf, dtype=ordered.dtype, device=ordered.device).tril_(-1)
-    return torch.addcdiv(squares, sums * sums, sizes, value=-1.0).add_(empty)
+    squares = weighted.mul_(offsets).cumsum(1)
+    costs = squares.addcdiv_(sums.square_(), sizes, value=-1.0)
+    return costs.add_(sizes.fill_(torch.inf).tril_(-1))
 
 
 def group_means(

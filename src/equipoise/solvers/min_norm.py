@@ -36,11 +36,26 @@ def min_norm(gramian: Tensor) -> Solution:
     if float(smallest) <= 0.0:
         still = (squared_norms <= 0.0).to(matrix.dtype)
         return certified(still / still.sum(), torch.zeros_like(smallest), gramian.dtype)
-    lifted = matrix + smallest
-    scale = lifted.diagonal().rsqrt()
-    system = regularised(lifted * scale * scale[:, None])
-    weights = scale * nonnegative_quadratic(system, -scale, torch.ones_like(scale, dtype=torch.bool)).values
-    weights = weights / weights.sum()
+    weights = _between_two(matrix) if len(matrix) == 2 else _in_hull(matrix, smallest)
     image = torch.mv(matrix, weights)
     gap = (torch.dot(weights, image) - image.amin()).clamp(min=0.0) / torch.dot(weights, squared_norms)
     return certified(weights, gap, gramian.dtype)
+
+
+def _between_two(matrix: Tensor) -> Tensor:
+    """Returns the weights (2,) of the shortest point of a segment, in closed form."""
+    (first, both), (_, second) = matrix.tolist()
+    squared_distance = first + second - 2.0 * both
+    if not squared_distance > 0.0:
+        return torch.full_like(matrix[0], 0.5)
+    shares = (min(1.0, max(0.0, part / squared_distance)) for part in (second - both, first - both))
+    return matrix.new_tensor(tuple(shares))
+
+
+def _in_hull(matrix: Tensor, shift: Tensor) -> Tensor:
+    """Returns the weights (m,) by pivoting on G + s 11', scaled to a unit diagonal."""
+    lifted = matrix + shift
+    scale = lifted.diagonal().rsqrt()
+    system = regularised(lifted * scale * scale[:, None])
+    weights = scale * nonnegative_quadratic(system, -scale, torch.ones_like(scale, dtype=torch.bool)).values
+    return weights / weights.sum()

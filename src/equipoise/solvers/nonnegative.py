@@ -61,8 +61,8 @@ def nonnegative_quadratic(matrix: Tensor, linear: Tensor, free: Tensor) -> Nonne
     while True:
         values, factor = _solve_on(matrix, linear, free)
         signed = torch.where(free, values, torch.mv(matrix, values) + linear)
-        right = signed >= -NOISE * values.abs().amax()
-        wrong = int(torch.count_nonzero(~right))
+        right = signed >= -NOISE * torch.linalg.vector_norm(values, ord=torch.inf)
+        wrong = len(linear) - int(right.sum())
         if wrong == 0:
             return NonnegativeSolution(values.clamp(min=0.0), free, factor)
         if wrong < fewest:

@@ -1,0 +1,214 @@
+"""What the commands do, once their options are read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from equipoise import catalogue
+from equipoise.benchmark import plan as planning
+from equipoise.benchmark.plan import Overrides, PlanError
+from equipoise.benchmark.records import Plan, Record
+from equipoise.benchmark.runner import How, run_plan
+from equipoise.benchmark.statistics import summarise
+from equipoise.problems.registry import PROBLEMS, problem_class
+from equipoise.report.tables import metric_table, ranking_table
+from equipoise.report.verdict import verdict
+from equipoise.terminal import print_results, print_rows, say, showing
+
+_COMMA = re.compile(r",(?![^\[]*\])")  # not within a list, as in constant:weights=[1,2]
+
+
+def settings(given: Sequence[str] | None, **named: Any) -> dict[str, Any]:
+    """Settings by name, from `name=value` texts and options of their own; None is left out."""
+    found = {name: value for name, value in named.items() if value is not None}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise PlanError(f"A setting should look like width=32. Found {text!r}.")
+        found[name.strip()] = _value(value.strip())
+    return found
+
+
+def overrides(
+    methods: str, seeds: int | None, lrs: str, baselines: str, changes: Mapping[str, Any]
+) -> Overrides:
+    """What the options of `bench` change of a preset."""
+    if seeds is not None and seeds < 1:
+        raise PlanError(f"`seeds` should be at least 1. Found {seeds}.")
+    try:
+        numbers = tuple(float(text) for text in lrs.split(",") if text)
+    except ValueError:
+        raise PlanError(f"`lr` should be numbers separated by commas. Found {lrs!r}.") from None
+    labels = tuple(text.strip() for text in _COMMA.split(methods) if text.strip())
+    return Overrides(labels, tuple(range(seeds or 0)), numbers, _baselines(baselines), changes)
+
+
+def one_run(method: str, seed: int, lr: float | None, changes: Mapping[str, Any]) -> Overrides:
+    """What the options of `train` change of a preset."""
+    return Overrides((method,), (seed,), () if lr is None else (lr,), "published", changes)
+
+
+def make_plan(
+    problem: str, preset: str, changed: Overrides, device: str, *, command: str, one_lr: bool = False
+) -> Plan:
+    """The checked plan; with `one_lr` the first of the preset's learning rates, if none is given."""
+    cls = _class(problem)
+    planning.known(f"preset of {problem}", preset, cls.presets)
+    if one_lr and not changed.lrs:
+        changed = replace(changed, lrs=tuple(cls.presets[preset]["lrs"][:1]))
+    return planning.make_plan(cls, preset, changed, device=_device(device), command=command)
+
+
+def first_run_id(plan: Plan) -> str:
+    """The name of the first run of a plan."""
+    return planning.pending(plan, [])[0].run_id
+
+
+def run(plan: Plan, where: Path, *, resume: bool, retry: bool = False, jobs: int = 1) -> list[Record]:
+    """Run a plan while showing how it goes."""
+    if jobs < 1:
+        raise PlanError(f"`jobs` should be at least 1. Found {jobs}.")
+    with showing() as show:
+        return run_plan(plan, problem_class(plan.problem), where, show, How(resume, retry, jobs))
+
+
+def failures(records: Sequence[Record]) -> list[str]:
+    """A line for each run that failed."""
+    return [f"  {record.run_id}: {record.error}" for record in records if record.status == "failed"]
+
+
+def print_plan(plan: Plan, where: Path) -> None:
+    """Print what a plan would run."""
+    rows = [
+        [label, ", ".join(f"{lr:g}" for lr in plan.lrs), _list(plan.seeds)]
+        for label, _ in planning.entries(plan)
+    ]
+    print_rows(["run", "learning rates, on the first seed", "seeds, with the best of them"], rows)
+    for name, value in planning.flat(plan.config).items():
+        say(f"{name} = {value}")
+    each = len(plan.lrs) + len(plan.seeds) - 1
+    say(f"{planning.left(plan, [])} runs ({len(rows)} x {each}) would go to {where}.")
+
+
+def print_report(where: Path, baselines: str | None = None) -> None:
+    """Print the tables of a run directory, and write its report if the packages for that are there."""
+    source = None if baselines is None else _baselines(baselines)
+    summary = summarise(where, baselines=source)
+    if summary.methods:
+        print_results(metric_table(summary), ranking_table(summary))
+    for sentence in verdict(summary):
+        say(sentence)
+    try:
+        from equipoise.report.build import write_report
+
+        say(f"Report: {write_report(where, baselines=source)}")
+    except ImportError as error:
+        say(f"No report.html: {error}")
+
+
+def print_run(plan: Plan, records: Sequence[Record], where: Path) -> None:
+    """Print the metrics of one run."""
+    record = records[-1]
+    if record.status == "failed":
+        return
+    rows = [
+        [
+            f"{metric.name} {'↑' if metric.higher_is_better else '↓'}",
+            *_digits(record, metric.name),
+            metric.unit,
+        ]
+        for metric in plan.metrics
+        if metric.name in record.metrics["test"]
+    ]
+    print_rows(["metric", "test", "validation", "trivial guess", "unit"], rows)
+    memory = "" if record.peak_memory_mb is None else f", at most {record.peak_memory_mb:.0f} MB"
+    say(
+        f"{record.method}, lr {record.lr:g}, seed {record.seed}: epoch {record.best_epoch} of {record.epochs} "
+        f"selected, {record.steps} steps of {1000 * record.seconds_per_step:.1f} ms{memory}, "
+        f"{record.parameters} parameters."
+    )
+    say(f"Logs: {where / 'runs' / record.run_id}")
+
+
+def print_methods(name: str | None, form: str) -> None:
+    """Print the methods and wrappers, or one of them, as "json", "markdown" or "text"."""
+    entries = catalogue.catalogue()
+    if name is not None:
+        planning.known("method or wrapper", name, [entry.name for entry in entries])
+        entries = [entry for entry in entries if entry.name == name]
+    if form == "json":
+        print(json.dumps([asdict(entry) for entry in entries], indent=1))
+    elif form == "markdown":
+        print(catalogue.markdown(entries))
+    elif name is not None:
+        print(entries[0].doc)
+    else:
+        rows = [[e.name, e.kind, e.summary, ", ".join(catalogue.options_of(e))] for e in entries]
+        print_rows(["name", "kind", "what it does", "hyper-parameters"], rows)
+
+
+def data(problem: str | None) -> dict[str, dict[str, Any]]:
+    """What is installed of one problem's data, or of all."""
+    return {name: dict(_class(name).data()) for name in ([problem] if problem else PROBLEMS)}
+
+
+def print_data(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print what is installed."""
+    for name, facts in found.items():
+        say(f"{name}: {'available' if facts['available'] else 'not available'}")
+        for key, value in facts.items():
+            if key != "available":
+                say(f"  {key}: {_plain(value)}")
+
+
+def _class(problem: str) -> Any:
+    try:
+        return problem_class(problem)
+    except ValueError as error:
+        raise PlanError(str(error)) from None
+
+
+def _device(name: str) -> str:
+    available = torch.cuda.is_available()
+    if name not in ("", "cpu", "cuda"):
+        raise PlanError(f"`device` should be cpu or cuda. Found {name!r}.")
+    if name == "cuda" and not available:
+        raise PlanError("`device` should be cpu on a machine without a CUDA GPU. Found 'cuda'.")
+    return name or ("cuda" if available else "cpu")
+
+
+def _baselines(text: str) -> Literal["own", "published"]:
+    if text not in ("own", "published"):
+        raise PlanError(f"`baselines` should be own or published. Found {text!r}.")
+    return "own" if text == "own" else "published"
+
+
+def _value(text: str) -> Any:
+    """A number, list, true, false or null as JSON reads it; any other text as it is."""
+    for read in (json.loads, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _digits(record: Record, metric: str) -> list[str]:
+    return [f"{record.metrics[part][metric]:.4g}" for part in ("test", "validation", "trivial")]
+
+
+def _list(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return _list(value) if isinstance(value, list) else str(value)

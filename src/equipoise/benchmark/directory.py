@@ -1,0 +1,93 @@
+"""Taking a run directory into use: writable, with room, with the right plan, by one process at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from equipoise.training.storage import StorageError, storing
+
+from .plan import differences, left
+from .records import Plan, Record, RunDirectoryError, read_plan, read_records, write_plan
+
+_LOCK = ".lock"
+_BEGUN = ("records.jsonl", "checkpoints", "runs")
+_MB_IN_ALL, _MB_A_RUN = 50, 2
+
+
+@contextmanager
+def opened(directory: Path, plan: Plan, *, resume: bool) -> Iterator[list[Record]]:
+    """The records of a run directory, which is made if needed and held while the context lasts.
+
+    Args:
+        directory: of the runs.
+        plan: what to run; written to a new directory, compared with that of an old one.
+        resume: whether a directory that was begun may be continued.
+
+    Raises:
+        RunDirectoryError: if the directory was begun and `resume` is not set, holds something else, is
+            of another plan, or is in use.
+        StorageError: if it cannot be written, or the disk has no room.
+    """
+    with storing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        _hold(lock, directory)
+        _check_plan(directory, plan, resume)
+        records = read_records(directory)
+        _check_room(directory, left(plan, records))
+        with storing(directory):
+            if not (directory / "plan.json").exists():
+                write_plan(directory, plan)
+        yield records
+    finally:
+        os.close(lock)
+
+
+def _hold(descriptor: int, directory: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has none; two processes at once are the user's care there
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise RunDirectoryError(
+            f"{directory} should be used by one process at a time. Found another one at work in it."
+        ) from None
+
+
+def _check_plan(directory: Path, plan: Plan, resume: bool) -> None:
+    if not (directory / "plan.json").exists():
+        others = [path.name for path in directory.iterdir() if path.name != _LOCK and path.suffix != ".tmp"]
+        if others:
+            raise RunDirectoryError(
+                f"{directory} should be new, empty, or a run directory. Found {', '.join(sorted(others)[:5])} "
+                "and no plan.json: choose another one with --out."
+            )
+        return
+    changes = differences(read_plan(directory), Plan.from_json(plan.to_json()))
+    if changes:
+        lines = "".join(f"\n  {line}" for line in changes)
+        raise RunDirectoryError(
+            f"{directory} holds another plan. From it to this one changes:{lines}\n"
+            "Choose another directory with --out, or the same settings."
+        )
+    if not resume and any((directory / name).exists() for name in _BEGUN):
+        raise RunDirectoryError(
+            f"{directory} was begun with this plan and has {len(read_records(directory))} finished runs: "
+            "add --resume to go on, or choose another directory with --out."
+        )
+
+
+def _check_room(directory: Path, runs: int) -> None:
+    needed = _MB_IN_ALL + _MB_A_RUN * runs
+    free = shutil.disk_usage(directory).free // 2**20
+    if runs and free < needed:
+        raise StorageError(
+            f"{directory} should have about {needed} MB of free disk for {runs} runs. Found {free} MB."
+        )

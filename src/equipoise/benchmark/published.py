@@ -1,0 +1,109 @@
+"""The numbers of the published tables, to set beside our own; never mixed with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from equipoise.training.task import Metric
+
+_BUDGETS = {
+    "nyuv2": "200 epochs, mean of the last 10 on the test set",
+    "cityscapes": "200 epochs, mean of the last 10 on the test set",
+    "qm9": "300 epochs on all of QM9",
+    "celeba": "15 epochs",
+}  # GO4Align, section 5.1 and appendix B
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """What a paper prints about one method: metrics by name (None where not printed) and the two scores."""
+
+    metrics: Mapping[str, float] | None
+    delta_m: float
+    mean_rank: float
+
+
+@dataclass(frozen=True)
+class PublishedBenchmark:
+    """The published table of one benchmark.
+
+    Args:
+        name: of the benchmark, for example "qm9".
+        budget: how long the published models were trained.
+        metrics: in the order of the table.
+        single_task: the baselines of delta_m, in full precision where the authors' code has it.
+        methods: as printed (name of the paper's table -> numbers), without the baselines.
+        source: of the baselines.
+    """
+
+    name: str
+    budget: str
+    metrics: tuple[Metric, ...]
+    single_task: Mapping[str, float]
+    methods: Mapping[str, PublishedResult]
+    source: str
+
+    def baseline(self, names: tuple[str, ...]) -> list[float | None]:
+        """Single-task values of the named metrics (ours: "homo" finds "eps_HOMO"); None where there is none."""
+        known = {_key(name): value for name, value in self.single_task.items()}
+        return [known.get(_key(name)) for name in names]
+
+    def find(self, label: str) -> tuple[str, PublishedResult] | None:
+        """The printed name and numbers of a method label; None for a wrapped or unpublished method."""
+        if "+" in label:
+            return None
+        wanted = _key(label.split(":")[0])
+        return next(((name, row) for name, row in self.methods.items() if _key(name) == wanted), None)
+
+
+def published_benchmarks() -> tuple[str, ...]:
+    """Names of the benchmarks with published numbers."""
+    return tuple(_content()["benchmarks"])
+
+
+def published(benchmark: str) -> PublishedBenchmark:
+    """The published numbers of a benchmark.
+
+    Source: GO4Align (NeurIPS 2024), tables 1, 2, 7 and 8; baselines as each entry of `published.json` says.
+
+    Raises:
+        ValueError: on a benchmark without published numbers.
+    """
+    if benchmark not in published_benchmarks():
+        raise ValueError(
+            f"`benchmark` should be one of {', '.join(published_benchmarks())}. Found {benchmark!r}."
+        )
+    raw = _content()["benchmarks"][benchmark]
+    stl = raw["stl"]
+    single_task = stl.get("metrics_full_precision_code", stl["metrics"])
+    methods = {
+        name: PublishedResult(row.get("metrics"), row["delta_m"], row["MR"])
+        for name, row in raw["methods"].items()
+    }
+    return PublishedBenchmark(
+        benchmark, _BUDGETS[benchmark], _metrics(raw, single_task), single_task, methods, stl["source"]
+    )
+
+
+def _metrics(raw: Mapping[str, Any], single_task: Mapping[str, float]) -> tuple[Metric, ...]:
+    entries = {entry["name"]: entry for entry in raw["metrics"]}
+    shared = raw["metrics"][0]  # CelebA has one entry for its 40 attributes
+    found = [(name, entries.get(name, shared)) for name in single_task]
+    return tuple(Metric(name, entry["direction"] == "higher", entry["unit"]) for name, entry in found)
+
+
+def _key(name: str) -> str:
+    letters = "".join(character for character in name.casefold() if character.isalnum())
+    return letters.removeprefix("eps")
+
+
+@cache
+def _content() -> dict[str, Any]:
+    text = resources.files("equipoise.benchmark").joinpath("published.json").read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text)
+    return content

@@ -1,0 +1,204 @@
+"""From a run directory to one summary per method: means and spreads over seeds, delta_m, ranks, cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+from equipoise.training.metrics import (
+    convergence_difference,
+    convergence_epoch,
+    delta_m,
+    mean_rank,
+    relative_changes,
+)
+
+from .logs import validations
+from .plan import left, pending
+from .published import published, published_benchmarks
+from .records import Plan, Record, RunDirectoryError, read_plan, read_records
+from .summary import Baseline, MethodSummary, Spread, Summary
+
+LEARNT_MARGIN = 0.2
+
+
+def summarise(
+    directory: Path, *, baselines: Literal["own", "published"] | None = None, tolerance: float = 0.05
+) -> Summary:
+    """Read a run directory, complete or not, and take means over the seeds.
+
+    Of each method only the learning rate with the best validation score on the first seed counts. `delta_m` is
+    taken per seed against the mean over seeds of the single-task runs at their own chosen learning rates.
+
+    Args:
+        directory: with `plan.json` and `records.jsonl`.
+        baselines: "own" single-task runs or "published" constants; None takes what the plan says.
+        tolerance: of `equipoise.training.metrics.convergence_epoch`.
+
+    Raises:
+        RunDirectoryError: without a plan or a single record.
+    """
+    plan = read_plan(directory)
+    records = tuple({record.run_id: record for record in read_records(directory)}.values())
+    if not records:
+        raise RunDirectoryError(
+            f"{directory} should hold at least one finished run. Found no line in records.jsonl; "
+            "wait for `equipoise bench` to finish one, or start it again."
+        )
+    done = [record for record in records if record.status == "ok"]
+    own = {task.name: _chosen([r for r in done if r.task == task.name], plan) for task in plan.tasks}
+    source = baselines or plan.baselines
+    baseline = _own(plan, own) if source == "own" else _published(plan)
+    found = {m: _chosen([r for r in done if r.task is None and r.method == m], plan) for m in plan.methods}
+    chosen = {method: runs for method, runs in found.items() if runs}
+    means = {method: [_mean(runs, metric.name) for metric in plan.metrics] for method, runs in chosen.items()}
+    ranks = mean_rank(means, _directions(plan)) if means else {}
+    methods = [
+        _method(directory, plan, runs, baseline, ranks[method], tolerance) for method, runs in chosen.items()
+    ]
+    return Summary(
+        plan=plan,
+        records=records,
+        methods=tuple(methods),
+        baseline=baseline,
+        baseline_runs=own,
+        failed=tuple(record for record in records if record.status == "failed"),
+        missing=_missing(plan, records),
+        tolerance=tolerance,
+    )
+
+
+def _method(
+    directory: Path, plan: Plan, runs: tuple[Record, ...], baseline: Baseline, rank: float, tolerance: float
+) -> MethodSummary:
+    metrics = {m.name: Spread.of(_value(run, m.name) for run in runs) for m in plan.metrics}
+    changes, scores = _against(plan, runs, baseline)
+    differences, epochs = _convergence(directory, plan, runs, tolerance)
+    memory = [run.peak_memory_mb for run in runs if run.peak_memory_mb is not None]
+    return MethodSummary(
+        method=runs[0].method,
+        lr=runs[0].lr,
+        runs=runs,
+        metrics=metrics,
+        not_learnt=_not_learnt(plan, runs, metrics),
+        changes=changes,
+        delta_m=scores,
+        mean_rank=rank,
+        convergence=Spread.of(differences) if differences else None,
+        convergence_epochs=epochs,
+        seconds_per_step=Spread.of(run.seconds_per_step for run in runs),
+        peak_memory_mb=max(memory, default=None),
+        fallbacks=sum(run.fallbacks for run in runs),
+    )
+
+
+def _chosen(runs: Sequence[Record], plan: Plan) -> tuple[Record, ...]:
+    """The runs at the learning rate whose first-seed run validates best, by seed."""
+    first = [run for run in runs if run.seed == plan.seeds[0]] or runs
+    if not first:
+        return ()
+    best = min(first, key=lambda run: math.inf if math.isnan(run.validation_score) else run.validation_score)
+    return tuple(sorted((run for run in runs if run.lr == best.lr), key=lambda run: run.seed))
+
+
+def _own(plan: Plan, runs: Mapping[str, tuple[Record, ...]]) -> Baseline:
+    values: dict[str, Spread] = {}
+    not_learnt: frozenset[str] = frozenset()
+    for task in plan.tasks:
+        found = runs[task.name]
+        own = {m.name: Spread.of(_value(run, m.name) for run in found) for m in task.metrics if found}
+        values |= own
+        not_learnt |= _not_learnt(plan, found, own)
+    absent = [task.name for task in plan.tasks if not runs[task.name]]
+    reason = f"no finished single-task run of {', '.join(absent)}" if absent else _zero(values)
+    return Baseline("own", values, not_learnt, reason)
+
+
+def _published(plan: Plan) -> Baseline:
+    names = tuple(metric.name for metric in plan.metrics)
+    if plan.problem not in published_benchmarks():
+        return Baseline("published", {}, frozenset(), f"no published single-task numbers of {plan.problem}")
+    found = dict(zip(names, published(plan.problem).baseline(names), strict=True))
+    absent = [name for name, value in found.items() if value is None]
+    reason = f"no published single-task numbers of {', '.join(absent)}" if absent else None
+    values = {name: Spread(value, None, 1) for name, value in found.items() if value is not None}
+    return Baseline("published", values, frozenset(), reason)
+
+
+def _zero(values: Mapping[str, Spread]) -> str | None:
+    names = [name for name, value in values.items() if value.mean == 0]
+    return f"a single-task value of zero, which nothing is relative to: {', '.join(names)}" if names else None
+
+
+def _against(
+    plan: Plan, runs: tuple[Record, ...], baseline: Baseline
+) -> tuple[dict[str, float], Spread | None]:
+    usable = {m.name: b.mean for m in plan.metrics if (b := baseline.values.get(m.name)) and b.mean != 0}
+    directions = {metric.name: metric.higher_is_better for metric in plan.metrics}
+    changes = {
+        name: relative_changes([_mean(runs, name)], [reference], [directions[name]])[0]
+        for name, reference in usable.items()
+    }
+    if len(usable) < len(plan.metrics):
+        return changes, None
+    rows = ([_value(run, name) for name in usable] for run in runs)
+    return changes, Spread.of(delta_m(row, list(usable.values()), _directions(plan)) for row in rows)
+
+
+def _convergence(
+    directory: Path, plan: Plan, runs: tuple[Record, ...], tolerance: float
+) -> tuple[list[float], dict[str, float]]:
+    """Per run the convergence difference over the tasks' first metrics, per task the mean epoch."""
+    leading = {task.name: task.metrics[0] for task in plan.tasks}
+    directions = [metric.higher_is_better for metric in leading.values()]
+    differences: list[float] = []
+    found: dict[str, list[int]] = {name: [] for name in leading}
+    for run in runs:
+        epochs, curves = validations(directory, run.run_id, [metric.name for metric in leading.values()])
+        if not epochs:
+            continue
+        differences.append(
+            convergence_difference(curves, higher_is_better=directions, tolerance=tolerance, epochs=epochs)
+        )
+        for name, curve, higher in zip(leading, curves, directions, strict=True):
+            found[name].append(
+                convergence_epoch(curve, higher_is_better=higher, tolerance=tolerance, epochs=epochs)
+            )
+    return differences, {name: fmean(values) for name, values in found.items() if values}
+
+
+def _not_learnt(plan: Plan, runs: Sequence[Record], metrics: Mapping[str, Spread]) -> frozenset[str]:
+    names = []
+    for metric in plan.metrics:
+        trivial = [run.metrics.get("trivial", {}).get(metric.name) for run in runs]
+        known = [value for value in trivial if value is not None]
+        if metric.name not in metrics or not known:
+            continue
+        gain = fmean(known) - metrics[metric.name].mean
+        gain = -gain if metric.higher_is_better else gain
+        if not gain >= LEARNT_MARGIN * abs(fmean(known)):  # also true of NaN
+            names.append(metric.name)
+    return frozenset(names)
+
+
+def _missing(plan: Plan, records: Sequence[Record]) -> tuple[str, ...]:
+    runs = [run.run_id for run in pending(plan, records)]
+    waiting = left(plan, records) - len(runs)
+    if waiting:
+        runs.append(f"{waiting} on the other seeds, once the learning rates are chosen")
+    return tuple(runs)
+
+
+def _value(run: Record, metric: str) -> float:
+    return run.metrics.get("test", {}).get(metric, math.nan)
+
+
+def _mean(runs: Sequence[Record], metric: str) -> float:
+    return fmean(_value(run, metric) for run in runs)
+
+
+def _directions(plan: Plan) -> list[bool]:
+    return [metric.higher_is_better for metric in plan.metrics]

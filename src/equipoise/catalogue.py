@@ -1,0 +1,87 @@
+"""What there is to choose from, read off the registries and docstrings."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from .build import METHODS, WRAPPERS, hyper_parameters
+from .core import Aggregator, Method
+
+_SECTION = re.compile(r"^(\w[\w ]*):\s", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method or wrapper.
+
+    Args:
+        name: as written in commands.
+        kind: "weighting", "aggregator" or "wrapper".
+        summary: the first line of its docstring.
+        reads: what it reads of a training step, as the docstring says.
+        hyper_parameters: name -> default; None where there is none.
+        required: those of them without a default.
+        doc: the whole docstring.
+    """
+
+    name: str
+    kind: str
+    summary: str
+    reads: str
+    hyper_parameters: dict[str, Any]
+    required: list[str]
+    doc: str
+
+
+def catalogue() -> list[Entry]:
+    """Every method, then every wrapper."""
+    methods = [_entry(name, cls, _kind(cls)) for name, cls in METHODS.items()]
+    return methods + [_entry(name, cls, "wrapper") for name, cls in WRAPPERS.items()]
+
+
+def markdown(entries: list[Entry]) -> str:
+    """A table of the entries, then each docstring."""
+    lines = ["| name | kind | what it does | reads | hyper-parameters |", "|---|---|---|---|---|"]
+    for entry in entries:
+        options = ", ".join(f"`{text}`" for text in options_of(entry)) or "none"
+        lines.append(f"| `{entry.name}` | {entry.kind} | {entry.summary} | {entry.reads} | {options} |")
+    for entry in entries:
+        lines += ["", f"## {entry.name}", "", "```text", entry.doc, "```"]
+    return "\n".join(lines)
+
+
+def options_of(entry: Entry) -> list[str]:
+    """The hyper-parameters of an entry as they are written in commands."""
+    return [
+        name if name in entry.required else f"{name}={default}"
+        for name, default in entry.hyper_parameters.items()
+    ]
+
+
+def _kind(cls: type[Method]) -> str:
+    return "aggregator" if issubclass(cls, Aggregator) else "weighting"
+
+
+def _entry(name: str, cls: Any, kind: str) -> Entry:
+    doc = inspect.getdoc(cls) or ""
+    found = hyper_parameters(cls)
+    required = [key for key, value in found.items() if value.default is inspect.Parameter.empty]
+    return Entry(
+        name=name,
+        kind=kind,
+        summary=doc.partition("\n")[0],
+        reads=_section(doc, "Reads").rstrip("."),
+        hyper_parameters={key: None if key in required else value.default for key, value in found.items()},
+        required=required,
+        doc=doc,
+    )
+
+
+def _section(doc: str, title: str) -> str:
+    """The text of a section of a docstring, on one line."""
+    parts = _SECTION.split(doc)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    return " ".join(sections.get(title, "").split())

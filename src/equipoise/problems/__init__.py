@@ -1,0 +1,1 @@
+"""The problems package of Equipoise."""

@@ -1,0 +1,83 @@
+"""The settings of a run, checked; the only place that knows pydantic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+try:
+    from pydantic import BaseModel, ConfigDict, Field, ValidationError
+except ImportError as error:  # pragma: no cover - tested in a subprocess
+    raise ImportError('Training runs need pydantic: pip install "equipoise[cli]".') from error
+
+
+class Settings(BaseModel):
+    """Settings that do not change and refuse what they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> Self:
+        """Check a mapping.
+
+        Raises:
+            ValueError: naming each setting that is wrong, what it should be, and what was found.
+        """
+        try:
+            return cls(**raw)
+        except ValidationError as error:
+            raise ValueError(" ".join(_said(item) for item in error.errors())) from None
+
+
+class TrainConfig(Settings):
+    """How one run trains. The defaults are the published QM9 protocol.
+
+    Args:
+        epochs: the number of epochs.
+        max_steps: the number of steps after which training ends within an epoch, or None.
+        evaluate_every: epochs from one look at the validation part to the next.
+        patience: looks without a better score after which training stops early, or None.
+        method_lr: learning rate of weights that the method learns (UW); no decay.
+        plateau_factor: what the learning rate is multiplied with when the score stalls.
+        plateau_patience: looks without a better score before that happens.
+        min_lr: where the learning rate stops to fall.
+    """
+
+    epochs: int = Field(default=300, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    evaluate_every: int = Field(default=1, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    method_lr: float = Field(default=0.025, gt=0)
+    plateau_factor: float = Field(default=0.7, gt=0, lt=1)
+    plateau_patience: int = Field(default=5, ge=0)
+    min_lr: float = Field(default=1e-5, ge=0)
+
+
+class RunConfig(Settings):
+    """All that one run is a function of; a record stores it.
+
+    Args:
+        problem: the name of the problem.
+        options: keyword arguments of the problem.
+        method: the label of the method, with its hyper-parameters.
+        lr: the learning rate of the model.
+        seed: of the split, the initial parameters, the order of the data and the method's stream.
+        train: how to train.
+        device: "cpu" or "cuda".
+    """
+
+    problem: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    method: str
+    lr: float = Field(gt=0)
+    seed: int = Field(ge=0)
+    train: TrainConfig = TrainConfig()
+    device: str = "cpu"
+
+
+def _said(item: Any) -> str:
+    name = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"`{name}` is not a setting."
+    text = str(item["msg"]).removeprefix("Input ")
+    return f"`{name}` {text[0].lower()}{text[1:]}. Found {item['input']!r}."

@@ -1,0 +1,75 @@
+"""What a benchmark problem offers to the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from .task import Task
+
+
+class TrainLoader(Protocol):
+    """Training batches whose order is a function of the seed and the epoch, so that a run can go on anywhere."""
+
+    def __len__(self) -> int:
+        """The number of batches of an epoch."""
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
+        """The batches of epoch `number` (from 1) from the `start`-th on, without computing those before it."""
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """The batches of one split.
+
+    Args:
+        train: shuffled anew in each epoch.
+        validation: what model selection and the schedule look at.
+        test: looked at once, at the selected epoch.
+    """
+
+    train: TrainLoader
+    validation: Iterable[Any]
+    test: Iterable[Any]
+
+
+class Problem(Protocol):
+    """One benchmark: data, model, losses, metrics and published protocol.
+
+    A batch is anything made of tensors, tuples, lists and dicts; the loop moves it to the device.
+
+    Attributes:
+        name: its key in the registry.
+        tasks: the objectives, in the order of the losses.
+        reference: a value for each metric that the selection score is relative to.
+        method_defaults: hyper-parameters of methods and wrappers that the protocol sets, by name.
+        presets: named settings of the benchmark command; see `equipoise.benchmark.plan.make_plan`.
+    """
+
+    name: ClassVar[str]
+    tasks: ClassVar[tuple[Task, ...]]
+    reference: ClassVar[Mapping[str, float]]
+    method_defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    @classmethod
+    def data(cls) -> Mapping[str, Any]:
+        """What is installed of the data, as JSON-able facts: at least "available", and "problem" if it is not."""
+
+    def model(self, seed: int) -> nn.Module:
+        """A network with the initial parameters of this seed."""
+
+    def loaders(self, seed: int) -> Loaders:
+        """The split and the batches of this seed."""
+
+    def losses(self, model: nn.Module, batch: Any) -> Mapping[str, Tensor]:
+        """The loss () of each task on one batch, by task name."""
+
+    def evaluate(self, model: nn.Module, loader: Iterable[Any]) -> dict[str, float]:
+        """Every metric, by name and in report units, over all batches of a loader."""
+
+    def trivial(self, seed: int) -> dict[str, float]:
+        """The test metrics of the best constant guess that the training part gives."""

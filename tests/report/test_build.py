@@ -1,0 +1,156 @@
+"""A report is written from whole, broken and nearly empty run directories."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from equipoise.benchmark.records import Record, RunDirectoryError, append_record, read_records, write_plan
+from equipoise.benchmark.statistics import summarise
+from equipoise.report.build import write_report
+from equipoise.report.page import page
+from equipoise.training.task import Metric, Task
+from report.run_directory import Shape, make_plan, many_tasks, qm9_tasks, write_run_directory
+
+FIGURES = {"changes", "trade_off", "weights", "groups", "curves", "convergence", "cost", "published"}
+SMALL = Shape(methods=("ls", "go4align:groups=2"), seeds=2, epochs=3, steps=6, problem="toy")
+
+
+def rewrite(directory: Path, records: list[Record]) -> None:
+    (directory / "records.jsonl").unlink()
+    for record in records:
+        append_record(directory, record)
+
+
+def drawn(directory: Path) -> set[str]:
+    return {path.stem for path in (directory / "figures").glob("*.png")}
+
+
+def test_a_whole_run_gives_every_file(tmp_path: Path) -> None:
+    shape = Shape(methods=("ls", "go4align:groups=5"), seeds=2, epochs=3, steps=6)
+    target = write_report(write_run_directory(tmp_path, shape))
+    assert target == tmp_path / "report.html"
+    assert drawn(tmp_path) == FIGURES == {path.stem for path in (tmp_path / "figures").glob("*.svg")}
+    html = target.read_text()
+    for name in FIGURES:
+        assert f'id="figure-{name}"' in html
+        assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "Demonstration budget" in html
+    assert "300 epochs on all of QM9" in html
+    assert (tmp_path / "table.md").read_text().count("###") == 3
+    assert (tmp_path / "table.tex").read_text().count(r"\begin{table}") == 3
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_report_can_be_written_again(tmp_path: Path) -> None:
+    write_run_directory(tmp_path, dataclasses.replace(SMALL, methods=("go4align:groups=2",)), many_tasks(2))
+    first = write_report(tmp_path).read_bytes()
+    assert write_report(tmp_path).read_bytes() == first
+
+
+def test_the_page_asks_no_host_and_repeats_no_identifier(tmp_path: Path) -> None:
+    html = write_report(write_run_directory(tmp_path, SMALL, many_tasks(3))).read_text()
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', html)
+    assert not re.findall(r"url\((?!#)", html)
+    assert "<script" not in html
+    names = re.findall(r'\bid="([^"]+)"', html)
+    assert len(names) == len(set(names))
+    assert {
+        target
+        for target in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', html)
+        for target in target
+        if target
+    } <= set(names)
+
+
+def test_an_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:
+    write_run_directory(tmp_path, SMALL, many_tasks(2))
+    records = read_records(tmp_path)
+    bad = dataclasses.replace(
+        records[1], status="failed", error="DivergedError: <loss> of attribute_0", metrics={}, started=""
+    )
+    rewrite(tmp_path, [records[0], bad, records[2]])
+    html = write_report(tmp_path).read_text()
+    assert "DivergedError: &lt;loss&gt; of attribute_0" in html
+    assert "stl_task-attribute_0-lr0.001-seed0" in html
+    assert "There is no Δm yet (no finished single-task run of attribute_0 and" in html.replace(
+        ", attribute_1", " and"
+    )
+    assert drawn(tmp_path) == {"weights", "groups", "curves", "convergence", "cost"}
+
+
+def test_baselines_alone_still_give_a_page(tmp_path: Path) -> None:
+    write_run_directory(tmp_path, SMALL, many_tasks(2))
+    rewrite(tmp_path, [record for record in read_records(tmp_path) if record.task])
+    assert "No method has a finished run yet." in write_report(tmp_path).read_text()
+
+
+def test_runs_without_logs_still_give_a_page(tmp_path: Path) -> None:
+    write_run_directory(tmp_path, SMALL, many_tasks(2))
+    for log in (tmp_path / "runs").rglob("*.csv"):
+        log.unlink()
+    write_report(tmp_path)
+    assert drawn(tmp_path) == {"changes", "trade_off", "cost"}
+
+
+def test_metrics_that_are_not_finite_do_not_stop_the_report(tmp_path: Path) -> None:
+    write_run_directory(tmp_path, SMALL, many_tasks(2))
+    records = read_records(tmp_path)
+    test = {**records[0].metrics["test"], "f1_0": float("nan")}
+    rewrite(tmp_path, [dataclasses.replace(records[0], metrics={"test": test}), *records[1:]])
+    assert "not finite" in write_report(tmp_path).read_text()
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_any_number_of_tasks_and_methods_is_drawn(tmp_path: Path, count: int) -> None:
+    methods = ("ls",) if count != 2 else tuple(f"cagrad:c=0.{k}" for k in range(15))
+    shape = Shape(methods=methods, seeds=1, epochs=1, steps=1, problem="toy")
+    html = write_report(write_run_directory(tmp_path, shape, many_tasks(count))).read_text()
+    assert "One seed" in html
+
+
+def test_a_task_may_have_several_metrics(tmp_path: Path) -> None:
+    tasks = (
+        Task("seg", (Metric("mIoU", True, "%"), Metric("pix_acc", True, "%"))),
+        Task("depth", (Metric("abs_err", False, ""),)),
+    )
+    html = write_report(write_run_directory(tmp_path, SMALL, tasks)).read_text()
+    assert all(name in html for name in ("mIoU", "pix", "abs"))
+
+
+def test_published_baselines_need_no_single_task_runs(tmp_path: Path) -> None:
+    shape = Shape(methods=("ls", "uw"), seeds=1, epochs=2, steps=2, baselines="published")
+    html = page(summarise(write_run_directory(tmp_path, shape)), [])
+    assert "the published single-task networks" in html
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    tasks = (
+        Task("a<b>&", (Metric("m<1>&", False, "x<y"),)),
+        Task("$\\bad$", (Metric("$\\bad{$", True, ""),)),
+    )
+    shape = dataclasses.replace(SMALL, methods=("ls",), seeds=1)
+    html = write_report(write_run_directory(tmp_path, shape, tasks)).read_text()
+    assert "m&lt;1&gt;&amp;" in html
+    assert "m<1>" not in html
+
+
+def test_nothing_to_report_on_is_refused_and_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="Found no plan.json"):
+        write_report(tmp_path)
+    write_plan(tmp_path, make_plan(SMALL, qm9_tasks()))
+    with pytest.raises(RunDirectoryError, match="should hold at least one finished run"):
+        write_report(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_a_missing_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run_directory(tmp_path, SMALL, many_tasks(2))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r'pip install "equipoise\[report\]"'):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()

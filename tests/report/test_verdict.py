@@ -1,0 +1,110 @@
+"""The sentences on top of a report claim no more than the numbers hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from equipoise.benchmark.statistics import summarise
+from equipoise.benchmark.summary import Spread, Summary
+from equipoise.report.verdict import ties, verdict
+from report.run_directory import Shape, write_run_directory
+
+METHODS = ("ls", "famo", "go4align:groups=5")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Summary:
+    shape = Shape(methods=METHODS, seeds=2, epochs=2, steps=2, preset="paper")
+    found = summarise(write_run_directory(tmp_path_factory.mktemp("run"), shape))
+    quiet = [dataclasses.replace(row, not_learnt=frozenset()) for row in found.methods]
+    return dataclasses.replace(found, methods=tuple(quiet))
+
+
+def scored(base: Summary, *scores: tuple[float, float | None]) -> Summary:
+    rows = [
+        dataclasses.replace(row, delta_m=Spread(mean, std, 3), mean_rank=1.0 + index)
+        for index, (row, (mean, std)) in enumerate(zip(base.methods, scores, strict=True))
+    ]
+    return dataclasses.replace(base, methods=tuple(rows))
+
+
+def test_a_clear_winner(base: Summary) -> None:
+    assert verdict(scored(base, (-3.0, 0.5), (1.0, 0.5), (5.0, 0.5))) == [
+        "ls has the lowest Δm, −3.0 ± 0.5 %: its metrics are on average 3.0 % better than those of "
+        "single-task networks.",
+        "No other method lies within one standard deviation of it.",
+    ]
+
+
+def test_what_lies_within_one_deviation_is_a_tie(base: Summary) -> None:
+    sentences = verdict(scored(base, (5.0, 0.2), (5.9, 1.0), (6.0, 0.2)))
+    assert sentences[:2] == [
+        "A tie: ls (+5.0 ± 0.2 %) and famo (+5.9 ± 1.0 %) have the lowest Δm within one standard deviation.",
+        "Of ls: its metrics are on average 5.0 % worse than those of single-task networks.",
+    ]
+
+
+def test_the_larger_deviation_decides(base: Summary) -> None:
+    rows = [(row, row.delta_m) for row in scored(base, (5.0, 1.0), (5.9, 0.1), (6.1, 0.1)).methods]
+    known = [(row, score) for row, score in rows if score is not None]
+    assert [row.method for row, _ in ties(known)] == ["famo"]
+
+
+def test_one_seed_says_that_the_order_may_be_chance(base: Summary) -> None:
+    sentences = verdict(scored(base, (5.0, None), (5.9, None), (7.0, None)))
+    assert "One seed: the spread is unknown, so the order of the methods may be chance." in sentences
+    assert not any("A tie" in sentence or "No other method" in sentence for sentence in sentences)
+
+
+def test_another_leader_by_rank_is_named(base: Summary) -> None:
+    summary = scored(base, (6.0, 0.1), (5.0, 0.1), (7.0, 0.1))
+    assert "By mean rank ls leads, 1.00 against 2.00." in verdict(summary)
+
+
+def test_without_delta_m_the_rank_leads_and_the_reason_is_given(base: Summary) -> None:
+    baseline = dataclasses.replace(base.baseline, missing="no finished single-task run of mu")
+    rows = tuple(dataclasses.replace(row, delta_m=None) for row in scored(base, *[(0.0, 0.0)] * 3).methods)
+    lead = verdict(dataclasses.replace(base, baseline=baseline, methods=rows))[0]
+    assert lead == (
+        "There is no Δm yet (no finished single-task run of mu). "
+        "ls has the best mean rank, 1.00 among 3 methods over 11 metrics."
+    )
+
+
+def test_a_small_budget_is_called_a_demonstration(base: Summary) -> None:
+    small = dataclasses.replace(base, plan=dataclasses.replace(base.plan, preset="quick"))
+    assert any(sentence.startswith("Demonstration budget (preset quick)") for sentence in verdict(small))
+    assert not any("Demonstration" in sentence for sentence in verdict(base))
+
+
+def test_tasks_that_nobody_learnt_are_named(base: Summary) -> None:
+    rows = [dataclasses.replace(row, not_learnt=frozenset({"mu", "cv"})) for row in base.methods]
+    rows[0] = dataclasses.replace(rows[0], not_learnt=frozenset({"mu"}))
+    baseline = dataclasses.replace(base.baseline, not_learnt=frozenset({"homo"}))
+    sentences = verdict(dataclasses.replace(base, methods=tuple(rows), baseline=baseline))
+    assert "Not learnt by any method: mu." in sentences
+    assert "Not learnt by the single-task networks: homo; Δm rests on them too." in sentences
+
+
+def test_where_nothing_was_learnt_nobody_is_called_best(base: Summary) -> None:
+    everything = frozenset(metric.name for metric in base.plan.metrics)
+    rows = tuple(dataclasses.replace(row, not_learnt=everything) for row in base.methods)
+    assert verdict(dataclasses.replace(base, methods=rows)) == [
+        "No method learnt a single task within this budget: the numbers say nothing about the methods."
+    ]
+
+
+def test_open_ends_are_counted(base: Summary) -> None:
+    summary = dataclasses.replace(base, failed=base.records[:1], missing=("x", "y"), methods=())
+    assert verdict(summary) == [
+        "No method has a finished run yet.",
+        "Runs of the plan: 1 failed and 2 not finished; see below.",
+    ]
+
+
+def test_a_single_method_is_not_called_the_lowest(base: Summary) -> None:
+    only = dataclasses.replace(base, methods=scored(base, *[(2.0, 0.5)] * 3).methods[:1])
+    assert verdict(only)[0].startswith("ls has a Δm of +2.0 ± 0.5 %:")
+    assert len(verdict(only)) == 1

@@ -1,0 +1,138 @@
+"""A small problem with two regression tasks, for tests of the loop, the runner and the command line."""
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.training.problem import Loaders
+from equipoise.training.task import Metric, Task
+
+Batch = tuple[Tensor, dict[str, Tensor]]
+
+
+class ToyBatches:
+    """Batches in an order that depends on the seed and the epoch only."""
+
+    def __init__(self, x: Tensor, y: Tensor, batch_size: int, seed: int) -> None:
+        self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
+
+    def __len__(self) -> int:
+        return len(self.x) // self.batch_size
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        order = torch.randperm(
+            len(self.x), generator=torch.Generator().manual_seed(1000 * self.seed + number)
+        )
+        for i in range(start, len(self)):
+            chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
+            yield self.x[chosen], {"a": self.y[chosen, 0], "b": self.y[chosen, 1]}
+
+
+class Toy:
+    """Two targets of four numbers.
+
+    Args:
+        size: training samples.
+        sleep: seconds per step, for tests that stop a run from outside.
+        bad: a file; while it exists, the losses of `bad_task` are NaN.
+        deadly: a file; the process that finds it removes it and kills itself.
+    """
+
+    name: ClassVar[str] = "toy"
+    tasks: ClassVar[tuple[Task, ...]] = (
+        Task("a", (Metric("a_mae", higher_is_better=False, unit="m"),)),
+        Task("b", (Metric("b_r2", higher_is_better=True, unit=""), Metric("b_mae", False, "kg"))),
+    )
+    reference: ClassVar[Mapping[str, float]] = {"a_mae": 0.5, "b_r2": 0.5, "b_mae": 0.5}
+    method_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"go4align": {"groups": 2}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {
+            "options": {"size": 32},
+            "train": {"epochs": 3},
+            "methods": ["ls", "uw"],
+            "lrs": [1e-2],
+            "seeds": 1,
+        }
+    }
+
+    def __init__(self, size: int = 32, sleep: float = 0.0, bad: str = "", deadly: str = "") -> None:
+        self.size, self.sleep, self.bad, self.deadly = size, sleep, bad, deadly
+        self.test_reads = 0
+
+    @classmethod
+    def data(cls) -> Mapping[str, Any]:
+        return {"available": True, "licence": "none needed"}
+
+    def model(self, seed: int) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.1), nn.Tanh(), nn.Linear(8, 2))
+
+    def loaders(self, seed: int) -> Loaders:
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(self.size + 32, 4, generator=generator)
+        y = torch.stack([x.sum(dim=1), x[:, 0] * x[:, 1]], dim=1)
+        n = self.size
+        held_out = [(x[n + i : n + i + 16], y[n + i : n + i + 16]) for i in (0, 16)]
+        self.mean = y[:n].mean(dim=0)
+        return Loaders(ToyBatches(x[:n], y[:n], 4, seed), [held_out[0]], self._counted(held_out[1]))
+
+    def _counted(self, batch: tuple[Tensor, Tensor]) -> Iterable[tuple[Tensor, Tensor]]:
+        toy = self
+
+        class Counted:
+            def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+                toy.test_reads += 1
+                return iter([batch])
+
+        return Counted()
+
+    def losses(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        time.sleep(self.sleep)
+        if self.deadly and Path(self.deadly).exists():
+            Path(self.deadly).unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        x, y = batch
+        out = model(x)
+        found = {"b": (out[:, 1] - y["b"]).square().mean(), "a": (out[:, 0] - y["a"]).square().mean()}
+        if self.bad and Path(self.bad).exists():
+            found["b"] = found["b"] * torch.nan
+        return found
+
+    def evaluate(self, model: nn.Module, loader: Iterable[Any]) -> dict[str, float]:
+        (x, y) = next(iter(loader))
+        return self._metrics(model(x), y)
+
+    def trivial(self, seed: int) -> dict[str, float]:
+        (x, y) = next(iter(self.loaders(seed).test))
+        self.test_reads -= 1
+        return self._metrics(self.mean.expand(len(x), 2), y)
+
+    def _metrics(self, out: Tensor, y: Tensor) -> dict[str, float]:
+        mae = (out - y).abs().mean(dim=0).tolist()
+        r2 = 1 - float((out[:, 1] - y[:, 1]).square().sum() / (y[:, 1] - y[:, 1].mean()).square().sum())
+        return {"a_mae": mae[0], "b_r2": r2, "b_mae": mae[1]}
+
+
+class Lethal(Toy):
+    """Kills every process that trains on it."""
+
+    def losses(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().losses(model, batch)
+
+
+class Unready(Toy):
+    """Can be set up in the first process only."""
+
+    def __init__(self, size: int = 32) -> None:
+        if parent_process() is not None:
+            raise RuntimeError("no memory")
+        super().__init__(size)

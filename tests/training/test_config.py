@@ -1,0 +1,58 @@
+"""Settings say what is wrong with them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from equipoise.training.config import RunConfig, TrainConfig
+
+
+def test_the_defaults_are_the_published_protocol() -> None:
+    found = TrainConfig().model_dump()
+    assert found == {
+        "epochs": 300,
+        "max_steps": None,
+        "evaluate_every": 1,
+        "patience": None,
+        "method_lr": 0.025,
+        "plateau_factor": 0.7,
+        "plateau_patience": 5,
+        "min_lr": 1e-5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"epochs": 0}, r"`epochs` should be greater than or equal to 1\. Found 0\."),
+        ({"epochs": "many"}, r"`epochs` should be a valid integer.* Found 'many'\."),
+        ({"plateau_factor": 1.0}, r"`plateau_factor` should be less than 1\. Found 1\.0\."),
+        ({"method_lr": float("nan")}, r"`method_lr` should be a finite number\. Found nan\."),
+        ({"epoch": 3}, r"`epoch` is not a setting\."),
+        ({"epochs": 0, "patience": 0}, r"`epochs` should .*\. `patience` should .*"),
+    ],
+)
+def test_a_wrong_setting_is_named(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        TrainConfig.read(setting)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        TrainConfig().__setattr__("epochs", 3)
+
+
+def test_a_run_goes_to_json_and_back() -> None:
+    run = RunConfig(
+        problem="toy", options={"size": 3}, method="ls", lr=1e-3, seed=1, train=TrainConfig(epochs=2)
+    )
+    assert RunConfig.model_validate_json(run.model_dump_json()) == run
+    with pytest.raises(ValueError, match=r"`lr` should be greater than 0\. Found -1\.0\."):
+        RunConfig.read({**run.model_dump(), "lr": -1.0})
+
+
+def test_a_missing_pydantic_names_the_extra() -> None:
+    script = "import sys; sys.modules['pydantic'] = None\nimport equipoise.training.config"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert 'Training runs need pydantic: pip install "equipoise[cli]".' in done.stderr
