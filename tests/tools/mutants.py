@@ -1,0 +1,181 @@
+"""Breaks every method in every small way and shows which breaks the tests notice.
+
+    python tests/tools/mutants.py [--only famo --only mgda] [--out docs/mutants.md]
+
+A mutant is a method's or wrapper's source with one operator changed (+ to -, * to /, < to >=, a sign dropped, a number
+moved, `max` for `min`). Each runs the tests of tests/methods and tests/wrappers whose name holds the method's, in a
+process forked from one that has torch loaded already. A mutant that no test notices survives and is listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import ModuleType
+
+import hypothesis  # noqa: F401  # loaded before the fork, once for all mutants
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "equipoise"
+SWAPS: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.MatMult: ast.Mult,
+    ast.Lt: ast.GtE,
+    ast.Gt: ast.LtE,
+    ast.LtE: ast.Gt,
+    ast.GtE: ast.Lt,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+}
+NAMES = {
+    "clamp_min": "clamp_max",
+    "min": "max",
+    "max": "min",
+    "argmin": "argmax",
+    "argmax": "argmin",
+    "exp": "log",
+}
+
+
+def mutants(source: str) -> Iterator[tuple[str, str]]:
+    """(what was changed, the changed source), over every place in the functions where something can be."""
+    tree = ast.parse(source)
+    for node in list(_code(tree)):
+        for undo, label in _changes(node):
+            yield f"line {getattr(node, 'lineno', 0)}: {label}", ast.unparse(ast.fix_missing_locations(tree))
+            undo()
+
+
+def _code(tree: ast.Module) -> Iterator[ast.AST]:
+    """The nodes inside functions, constructors' checks of their arguments left out (they have tests of messages)."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and function.name != "__init__":
+            skipped = {id(n) for d in (*function.decorator_list, function.args) for n in ast.walk(d)}
+            if function.returns is not None:
+                skipped |= {id(n) for n in ast.walk(function.returns)}
+            skipped |= {
+                id(n)
+                for s in ast.walk(function)
+                if isinstance(s, ast.AnnAssign)
+                for n in ast.walk(s.annotation)
+            }
+            yield from (n for n in ast.walk(function) if id(n) not in skipped)
+
+
+def _changes(node: ast.AST) -> Iterator[tuple[Callable[[], None], str]]:
+    """Applies one change at a time to a node in place; yields how to undo it and what it was."""
+    if isinstance(node, ast.BinOp | ast.AugAssign) and type(node.op) in SWAPS:
+        old = node.op
+        node.op = SWAPS[type(old)]()  # type: ignore[assignment]
+        yield lambda: setattr(node, "op", old), f"{type(old).__name__} to {type(node.op).__name__}"
+    elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+        old_ops = node.ops
+        node.ops = [SWAPS[type(old_ops[0])](), *old_ops[1:]]  # type: ignore[list-item]
+        yield (
+            lambda: setattr(node, "ops", old_ops),
+            f"{type(old_ops[0]).__name__} to {type(node.ops[0]).__name__}",
+        )
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        old_unary = node.op
+        node.op = ast.UAdd()
+        yield lambda: setattr(node, "op", old_unary), "sign dropped"
+    elif (
+        isinstance(node, ast.Constant)
+        and type(node.value) in (int, float)
+        and node.value in (0.5, 1, 2, 1.0, 2.0)
+    ):
+        value = node.value
+        node.value = value * 1.5 if isinstance(value, float) else value + 1
+        yield lambda: setattr(node, "value", value), f"{value} to {node.value}"
+    elif isinstance(node, ast.Attribute) and node.attr in NAMES:
+        name = node.attr
+        node.attr = NAMES[name]
+        yield lambda: setattr(node, "attr", name), f"{name} to {node.attr}"
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module from changed source and everything else as it is."""
+
+    def __init__(self, name: str, source: str, path: Path) -> None:
+        self._name, self._source, self._path = name, source, path
+
+    def find_spec(self, fullname: str, *_: object) -> importlib.machinery.ModuleSpec | None:
+        """The changed module, if it is the one asked for."""
+        return importlib.util.spec_from_loader(fullname, self) if fullname == self._name else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the changed source."""
+        exec(compile(self._source, str(self._path), "exec"), module.__dict__)
+
+
+def noticed(path: Path, source: str) -> bool:
+    """Whether the tests of a method fail on the changed source, or do not end within two minutes."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+                module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+                sys.meta_path.insert(0, Finder(module, source, path))
+                code = int(pytest.main(_arguments(path.stem)))
+        finally:
+            os._exit(code)  # a child must not go on as its parent
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+
+
+def _arguments(name: str) -> list[str]:
+    folders = [str(ROOT / "tests" / part) for part in ("methods", "wrappers")]
+    return [
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+        "--timeout=120",
+        "-k",
+        name,
+        *folders,
+    ]
+
+
+def main() -> int:
+    """Run all mutants; exit 1 if a method fails its tests unchanged."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", action="append", help="a method or wrapper by its file; default all")
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    files = sorted([*(SOURCE / "methods").glob("[a-z]*.py"), *(SOURCE / "wrappers").glob("[a-z]*.py")])
+    lines = ["| file | mutants | noticed | survivors |", "|---|---|---|---|"]
+    broken = 0
+    for path in [file for file in files if not options.only or file.stem in options.only]:
+        source = path.read_text()
+        broken += (unchanged := noticed(path, source))
+        found = [(label, noticed(path, changed)) for label, changed in mutants(source)]
+        alive = [label for label, seen in found if not seen]
+        row = f"| {path.parent.name}/{path.name} | {len(found)} | {len(found) - len(alive)} | {'; '.join(alive)} |"
+        lines.append(row)
+        print(row + (" FAILS UNCHANGED" if unchanged else ""), flush=True)
+    if options.out:
+        options.out.write_text("\n".join(lines) + "\n")
+    return int(broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
