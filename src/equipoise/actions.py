@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,6 +23,7 @@ from equipoise.report.tables import metric_table, ranking_table
 from equipoise.report.verdict import verdict
 from equipoise.terminal import print_results, print_rows, say, showing
 
+_MOST_JOBS = 8  # by default: each holds a copy of torch and of the network
 _COMMA = re.compile(r",(?![^\[]*\])")  # not within a list, as in constant:weights=[1,2]
 
 
@@ -71,10 +73,12 @@ def first_run_id(plan: Plan) -> str:
     return planning.pending(plan, [])[0].run_id
 
 
-def run(plan: Plan, where: Path, *, resume: bool, retry: bool = False, jobs: int = 1) -> list[Record]:
-    """Run a plan while showing how it goes."""
-    if jobs < 1:
+def run(plan: Plan, where: Path, *, resume: bool, retry: bool = False, jobs: int | None = 1) -> list[Record]:
+    """Run a plan while showing how it goes; None jobs are as many as the machine has cores, at most 8."""
+    if jobs is not None and jobs < 1:
         raise PlanError(f"`jobs` should be at least 1. Found {jobs}.")
+    if jobs is None:
+        jobs = 1 if plan.config["device"] == "cuda" else min(_cores(), _MOST_JOBS)
     with showing() as show:
         return run_plan(plan, problem_class(plan.problem), where, show, How(resume, retry, jobs))
 
@@ -166,6 +170,13 @@ def print_data(found: Mapping[str, Mapping[str, Any]]) -> None:
         for key, value in facts.items():
             if key != "available":
                 say(f"  {key}: {_plain(value)}")
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _class(problem: str) -> Any:

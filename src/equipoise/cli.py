@@ -39,6 +39,12 @@ Lrs = Annotated[str, typer.Option(help="Candidates, e.g. 1e-3,5e-4: chosen per m
 Out = Annotated[Path | None, typer.Option(help="The run directory. [default: runs/PROBLEM-PRESET]")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run directory that was begun.")]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="With --resume: run failed runs again.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        help="Runs at a time, each in a process of its own. [default: one per core, at most 8; 1 on a GPU]"
+    ),
+]
 Molecules = Annotated[int | None, typer.Option(help="How many molecules to sample (qm9).")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs of each run.")]
 Settings = Annotated[
@@ -62,7 +68,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command(
-    epilog="Examples:\n\nequipoise bench qm9 --preset quick --jobs 2\n\n"
+    epilog="Examples:\n\nequipoise bench qm9 --preset quick\n\n"
     "equipoise bench qm9 --preset paper --methods ls,famo,go4align,nashmtl --seeds 3 --out runs/paper\n\n"
     "equipoise bench qm9 --preset small --molecules 20000 --set width=16 --plan"
 )
@@ -79,7 +85,7 @@ def bench(
     epochs: Epochs = None,
     settings: Settings = None,
     baselines: Annotated[str, typer.Option(help="own single-task runs, or published constants.")] = "own",
-    jobs: Annotated[int, typer.Option(help="Runs at a time, each in a process of its own.")] = 1,
+    jobs: Jobs = None,
     device: Device = "",
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be run, and end.")] = False,
     debug: Debug = False,

@@ -164,8 +164,8 @@ def print_results(metrics: Table, ranking: Table) -> None:
     scores = zip(*(row[1:] for row in ranking.rows), strict=True)
     rows = [[_styled(cell) for cell in row] for row in metrics.rows]
     metrics_end = len(rows) - 1
-    for name, row in zip(ranking.header[1:], scores, strict=True):
-        rows.append([Text(name), Text(""), *map(_styled, row)])
+    for name, cells in zip(ranking.header[1:], scores, strict=True):
+        rows.append([Text(name), Text(""), *map(_styled, cells)])
     console = Console()
     widths = [max(len(name), *map(len, cells)) for name, *cells in zip(metrics.header, *rows, strict=True)]
     widths[0] = min(widths[0], _NAME_WIDTH)

@@ -76,7 +76,7 @@ def test_bad_text(text: str, message: str) -> None:
         ("go4align:decay=2", "`decay` should be from 0 to 1. Found 2"),
         (
             "go4align:clustering=spectrl",
-            "`clustering` should be one of kmeans, given, random. Found 'spectrl'",
+            "`clustering` should be one of kmeans, spectral, sdp, .*, random, shuffled, none. Found 'spectrl'",
         ),
         ("go4align:assignment=[0,1,1]", r'`assignment` should be set with clustering="given" and only then'),
         ("go4align:clustering=given", r'`assignment` should be set with clustering="given" and only then'),

@@ -60,6 +60,7 @@ def test_absent_task_has_no_weight_and_its_scale_rests() -> None:
     method = IMTLL(2)
     stats = TaskStats(torch.tensor([2.0, 0.0]).double(), present=torch.tensor([True, False]))
     weights = method(stats)
+    assert method.penalty().item() == 0
     (weights @ stats.losses + method.penalty()).backward()
     assert weights.tolist() == [1, 0]
     assert method.log_scales.grad is not None

@@ -77,6 +77,16 @@ def test_the_weights_are_the_whole_total_where_the_losses_enter_linearly(loss_sc
     assert method.penalty().item() == pytest.approx(0.0, abs=1e-15)
 
 
+def test_first_losses_tie_whatever_their_units() -> None:
+    """Rounding in l_i = L_i / L_i(0) would decide the sign of a discrepancy that is 0."""
+    draws = torch.Generator().manual_seed(0)
+    for loss_scale in ("initial", "log"):
+        for _ in range(20):
+            losses = 10.0 ** (6 * torch.rand(5, generator=draws, dtype=torch.float64) - 3)
+            shares = LDCMTL(5, discrepancy=1.0, loss_scale=loss_scale)(TaskStats(losses)) * losses
+            assert shares.tolist() == pytest.approx([0.2] * 5)
+
+
 def test_one_task_is_trained_on_its_share_of_the_initial_loss() -> None:
     method = LDCMTL(1)
     assert method(TaskStats(torch.tensor([4.0]))).tolist() == pytest.approx([0.25])

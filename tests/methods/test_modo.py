@@ -146,7 +146,7 @@ def test_training_loop_with_two_batches() -> None:
         assert record.weights.tolist() == pytest.approx(shares)
         heads = list(reference.heads.parameters())
         grads = [*torch.autograd.grad(losses, heads, retain_graph=True)]
-        grads += torch.autograd.grad(losses, shared, [torch.tensor(s).double() for s in shares])
+        grads += torch.autograd.grad(losses, shared, torch.tensor(shares, dtype=torch.float64).unbind())
         with torch.no_grad():
             for parameter, gradient in zip([*heads, *shared], grads, strict=True):
                 parameter.sub_(0.01 * gradient)

@@ -64,6 +64,11 @@ def test_absent_task_is_as_if_there_were_no_such_task() -> None:
     assert found.tolist() == pytest.approx([small[0].item(), 0, small[1].item()])
 
 
+def test_present_tasks_that_nobody_prefers_are_off_every_ray() -> None:
+    stats = TaskStats(torch.tensor([3.0, 4.0, 0.0]), present=torch.tensor([True, True, False]))
+    assert PBI(3, preference=[0, 0, 1])(stats).tolist() == pytest.approx([3.0, 4.0, 0.0])
+
+
 def test_messages() -> None:
     with pytest.raises(ValueError, match=re.escape("`theta` should be at least 0. Found -1.")):
         PBI(2, theta=-1)
@@ -71,3 +76,7 @@ def test_messages() -> None:
         PBI(2, preference=[-1.0, 2.0])
     with pytest.raises(ValueError, match=re.escape("`reference` should be 2 finite numbers")):
         PBI(2, reference=[1.0])
+
+
+def test_it_has_no_state() -> None:
+    assert not PBI(3).state_dict()

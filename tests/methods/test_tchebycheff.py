@@ -57,3 +57,7 @@ def test_messages() -> None:
         Tchebycheff(2, preference=[0.0, 0.0])
     with pytest.raises(ValueError, match=re.escape("`reference` should be 2 finite numbers")):
         Tchebycheff(2, reference=[1.0])
+
+
+def test_it_has_no_state() -> None:
+    assert not Tchebycheff(3).state_dict()

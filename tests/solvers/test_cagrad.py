@@ -134,6 +134,17 @@ def test_degenerate_input_has_the_documented_answer() -> None:
     assert bool(weights.isfinite().all())
 
 
+def test_a_direction_that_is_not_the_best_is_not_certified(monkeypatch: pytest.MonkeyPatch) -> None:
+    gramian = draw_gramian("mixed", 5, 0)
+    change, uniform = torch.zeros(5, dtype=torch.float64), torch.full((5,), 0.2, dtype=torch.float64)
+    monkeypatch.setattr("equipoise.solvers.cagrad._best_change", lambda *args: (change, uniform))
+    solution = cagrad(gramian, 0.5)
+    assert not solution.converged
+    scale = 1.5 * gramian.mean().sqrt() * gramian.diagonal().mean().sqrt()
+    expected = (upper(gramian, 0.5, uniform) - float(gramian.mean(0).min())) / float(scale)
+    assert float(solution.gap) == pytest.approx(expected, rel=1e-12)
+
+
 def test_scale_does_not_matter_and_single_precision_comes_back() -> None:
     gramian = draw_gramian("mixed", 7, 1)
     expected = cagrad(gramian, 0.4).weights

@@ -1,9 +1,12 @@
+from itertools import product
+
 import pytest
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
 from draws import DEGENERATE, KINDS, STATIONARY, WELL_CONDITIONED, draw_gramian, draw_jacobian
+from equipoise.solvers import fairness
 from equipoise.solvers.fairness import nash
 from equipoise.solvers.min_norm import min_norm
 from golden_values import golden, parse_key, vector
@@ -132,7 +135,28 @@ def test_a_task_without_gradient_takes_no_part() -> None:
     assert bool(converged)
     assert float(weights[2]) == 0.0
     torch.testing.assert_close(weights[keep], nash(gramian[keep][:, keep]).weights)
-    assert nash(torch.zeros(3, 3)).weights.tolist() == [0.0] * 3
+    torch.testing.assert_close(nash(alone, start=torch.arange(5.0)).weights, weights)
+    weights, converged, _ = nash(torch.zeros(3, 3))
+    assert weights.tolist() == [0.0] * 3
+    assert not converged
+
+
+@pytest.mark.parametrize("kind", WELL_CONDITIONED)
+def test_fairness_far_from_one_converges_too(kind: str) -> None:
+    # With alpha = 0.3 the four decades of `scaled` become nine in the equation, too many to cancel in float64.
+    alphas = (6.0,) if kind == "scaled" else (0.3, 6.0)
+    for m in SIZES:
+        for seed, alpha in product(range(10), alphas):
+            assert bool(nash(draw_gramian(kind, m, seed), alpha).converged)
+
+
+def test_an_iterate_that_is_not_the_solution_is_not_certified(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairness, "MAX_STEPS", 2)
+    gramian = draw_gramian("conflict", 8, 0)
+    weights, converged, gap = nash(gramian)
+    assert not converged
+    assert float(gap) == pytest.approx(residual(gramian, weights, 1.0), rel=1e-6)
+    assert float(gap) > 1e-6
 
 
 def test_a_gramian_that_is_not_finite_puts_the_flag_down() -> None:

@@ -26,7 +26,7 @@ def draw_values(kind: str, m: int, seed: int) -> Tensor:
         case "signed decades":
             return 10.0 ** (10.0 * values - 5.0) * torch.randn(m, generator=generator, dtype=torch.float64)
         case "far from zero":
-            return 1e6 + values
+            return 1e15 + (8.0 * values).floor()
         case _:
             raise AssertionError(kind)
 

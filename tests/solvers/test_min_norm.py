@@ -143,3 +143,16 @@ def test_a_gramian_that_rounding_made_indefinite_still_gets_a_good_answer() -> N
         assert float(gap) < 1e-5
         exact = min_norm(gramian).weights
         assert value(gramian, weights) <= value(gramian, exact) + 1e-5 * float(exact @ gramian.diagonal())
+
+
+def test_weights_that_are_not_optimal_are_not_certified(monkeypatch: pytest.MonkeyPatch) -> None:
+    gramian = draw_gramian("mixed", 5, 0)
+    uniform = torch.full((5,), 0.2, dtype=torch.float64)
+    monkeypatch.setattr("equipoise.solvers.min_norm._in_hull", lambda matrix, shift: uniform)
+    weights, converged, gap = min_norm(gramian)
+    assert weights.equal(uniform)
+    assert not converged
+    image = gramian @ uniform
+    expected = float((uniform @ image - image.min()) / (uniform @ gramian.diagonal()))
+    assert float(gap) == pytest.approx(expected, rel=1e-12)
+    assert expected > 0.01

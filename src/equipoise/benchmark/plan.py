@@ -88,21 +88,12 @@ def make_plan(
     changed = overrides or Overrides()
     known(f"preset of {problem.name}", preset, problem.presets)
     base = problem.presets[preset]
-    train_names = set(TrainConfig.model_fields)
-    options = _options(problem)
-    for name in changed.settings:
-        known("setting", name, [*options, *train_names])
-    chosen = {name: value for name, value in changed.settings.items() if name in options}
-    train = {name: value for name, value in changed.settings.items() if name in train_names}
     lrs = changed.lrs or tuple(base["lrs"])
     if min(lrs) <= 0 or len(set(lrs)) < len(lrs):
         raise PlanError(
             f"`lr` should be different numbers above 0. Found {', '.join(f'{lr:g}' for lr in lrs)}."
         )
-    try:
-        settings = TrainConfig.read({**base.get("train", {}), **train})
-    except ValueError as error:
-        raise PlanError(str(error)) from error
+    options, train = _settings(problem, base, changed.settings)
     return Plan(
         problem=problem.name,
         preset=preset,
@@ -112,8 +103,8 @@ def make_plan(
         baselines=changed.baselines,
         tasks=problem.tasks,
         config={
-            "options": {**base.get("options", {}), **chosen},
-            "train": settings.model_dump(),
+            "options": options,
+            "train": train.model_dump(),
             "device": device,
             "reference": dict(problem.reference),
         },
@@ -207,8 +198,20 @@ def known(kind: str, name: str, names: Iterable[str]) -> None:
     raise PlanError(f"A {kind} should be one of {', '.join(names)}. Found {name!r}.{hint}")
 
 
-def _options(problem: type[Problem]) -> list[str]:
-    return [name for name in inspect.signature(problem).parameters if name != "progress"]
+def _settings(
+    problem: type[Problem], base: Mapping[str, Any], changed: Mapping[str, Any]
+) -> tuple[dict[str, Any], TrainConfig]:
+    """The options of the problem and how to train: those of a preset, with changes by name."""
+    options = [name for name in inspect.signature(problem).parameters if name != "progress"]
+    for name in changed:
+        known("setting", name, [*options, *TrainConfig.model_fields])
+    train = {name: value for name, value in changed.items() if name in TrainConfig.model_fields}
+    chosen = {name: value for name, value in changed.items() if name in options}
+    try:
+        settings = TrainConfig.read({**base.get("train", {}), **train})
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    return {**base.get("options", {}), **chosen}, settings
 
 
 def _labels(problem: type[Problem], methods: Sequence[str]) -> list[str]:

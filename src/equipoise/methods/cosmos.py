@@ -23,10 +23,10 @@ class COSMOS(Weighting):
     State: none.
     Scale: w'L = r'L, since the cosine does not change with the length of L. Some weights can be negative.
     Reference: M. Ruchte, J. Grabocka, "Scalable Pareto Front Approximation for Deep Multi-Objective Learning",
-        ICDM 2021, https://arxiv.org/abs/2103.13392, the objective of Section 4 (COSMOS).
+        ICDM 2021, https://arxiv.org/abs/2103.13392, the objective of COSMOS.
     Departures: the whole method draws r anew for each batch and gives it to the network as an input, to learn the
         Pareto front in one model; this is its objective for one fixed r. Where all losses are 0, w = r. Where
-        tasks are absent, r and L have the present entries only.
+        tasks are absent, r and L have the present entries only; where those of r are all 0, w = 0.
 
     Args:
         n_tasks: the number of tasks m, at least 1.
@@ -54,5 +54,5 @@ class COSMOS(Weighting):
         preference = torch.where(stats.present, self.preference, 0.0)
         size, length = losses.norm(), preference.norm()
         size = torch.where(size > 0, size, torch.inf)
-        wanted, found = preference / torch.where(length > 0, length, 1.0), losses / size
+        wanted, found = torch.where(length > 0, preference / length, 0.0), losses / size
         return preference - self.alignment * (wanted - (wanted @ found) * found) / size

@@ -18,7 +18,7 @@ class IMTLL(Weighting):
     State: `log_scales` (m,), parameters that an optimizer must step: add `balancer.parameters()` as a group.
     Scale: the weights start at 1 and are not normalised.
     Reference: L. Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021,
-        https://openreview.net/forum?id=IMPnRXEWpvr, Section 3.2 (loss balance, IMTL-L).
+        https://openreview.net/forum?id=IMPnRXEWpvr, loss balance (IMTL-L).
     Departures: an absent task adds no penalty, so its scale gets no gradient. A loss below 0 is not refused, but
         has no optimum: its scale would grow without end.
 

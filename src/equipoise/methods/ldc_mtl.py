@@ -64,12 +64,8 @@ class LDCMTL(Weighting):
         losses = torch.where(self._present, stats.losses, 1.0)
         first = torch.where(self.first_losses.isnan() & self._present, losses, self.first_losses)
         self.first_losses.copy_(first)
-        slopes = (
-            torch.ones_like(losses)
-            if self.loss_scale == "none"
-            else 1.0 / torch.where(first.isnan(), 1.0, first)
-        )
-        values = losses * slopes
+        unit = torch.ones_like(first) if self.loss_scale == "none" else torch.where(first.isnan(), 1.0, first)
+        values, slopes = losses / unit, 1.0 / unit  # a quotient, so that first losses tie without rounding
         if self.loss_scale == "log":
             values, slopes = values.log(), 1.0 / losses
         shared_out = self._shares().detach() * values

@@ -26,10 +26,11 @@ class PBI(Weighting):
     State: none.
     Scale: |w|^2 = 1 + theta^2 off the ray; |w| = 1 on it. Some weights can be negative.
     Reference: Q. Zhang, H. Li, "MOEA/D: A Multiobjective Evolutionary Algorithm Based on Decomposition", IEEE
-        Transactions on Evolutionary Computation 2007, https://doi.org/10.1109/TEVC.2007.892759, Section II
-        (boundary intersection approach).
+        Transactions on Evolutionary Computation 2007, https://doi.org/10.1109/TEVC.2007.892759, boundary
+        intersection approach.
     Departures: the paper takes the modulus of d1, which is the same wherever z is a lower bound of the losses. On
-        the ray, where d2 has no gradient, w = u. Where tasks are absent, e and lambda have the present entries only.
+        the ray, where d2 has no gradient, w = u. Where tasks are absent, e and lambda have the present entries only;
+        where those of lambda are all 0, u = 0.
 
     Args:
         n_tasks: the number of tasks m, at least 1.
@@ -62,8 +63,8 @@ class PBI(Weighting):
         excess = torch.where(stats.present, stats.losses - self.reference, 0.0)
         unit = torch.where(stats.present, self.preference, 0.0)
         length = unit.norm()
-        unit = unit / torch.where(length > 0, length, 1.0)
+        unit = torch.where(length > 0, unit / length, 0.0)
         across = excess - (excess @ unit) * unit
         distance = across.norm()
         away = distance > _ON_THE_RAY * excess.norm()
-        return unit + self.theta * torch.where(away, across / torch.where(away, distance, 1.0), 0.0)
+        return unit + self.theta * torch.where(away, across / distance, 0.0)

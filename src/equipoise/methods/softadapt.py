@@ -23,11 +23,11 @@ class SoftAdapt(Weighting):
     State: `history` ((order + 1) window, m), the losses of the last steps; `steps` (); the last seen losses (m,).
     Scale: the weights sum to 1 when all tasks are present; they are 1 / m until the history is full.
     Reference: A. A. Heydari, C. A. Thompson, A. Mehmood, "SoftAdapt: Techniques for Adaptive Loss Weighting of Neural
-        Networks with Multi-Part Loss Functions", 2019, https://arxiv.org/abs/1912.12355, Section 3 (three variants).
+        Networks with Multi-Part Loss Functions", 2019, https://arxiv.org/abs/1912.12355, Section 3.1 (three variants).
     Departures: the authors' code is called by hand, as a rule with a point per epoch and weights 1 before; here the
         weights move at every step, and the window slides. The code takes the slope at its oldest point and the highest
         order that its points allow; this takes it at the newest, and order 1. "normalized" divides by the sum of
-        |s_j| as in the paper, where the code can divide by a sum near 0. While a task is absent its last loss is
+        |s_j| as in their first code; the later one divides by the sum of s_j, which can be 0. While a task is absent its last loss is
         repeated; its first loss counts as all of its history.
 
     Args:

@@ -20,9 +20,9 @@ class Tchebycheff(Weighting):
     Reads: losses.
     State: none.
     Scale: the weights sum to the lambda of the worst task, 1 / m by default.
-    Reference: V. J. Bowman, "On the Relationship of the Tchebycheff Norm and the Efficient Frontier of
-        Multiple-Criteria Objectives", 1976, https://doi.org/10.1007/978-3-642-87563-2_5; in the form
-        of X. Lin et al., ICML 2024, https://arxiv.org/abs/2402.19078 (their g^(TCH)).
+    Reference: K. Miettinen, "Nonlinear Multiobjective Optimization", 1998,
+        https://doi.org/10.1007/978-1-4615-5563-6, weighted Tchebycheff problem (after V. J. Bowman, 1976); in the
+        form of X. Lin et al., ICML 2024, https://arxiv.org/abs/2402.19078 (their g^(TCH)).
     Departures: S has no gradient where several tasks share the maximum; the answer is the mean of their lambda_i e_i,
         a subgradient that does not depend on the order of the tasks. Where tasks are absent, the maximum is over
         the present ones.

@@ -20,7 +20,7 @@ class UWO(Weighting):
     State: none.
     Scale: w_i L_i = 1 for each present task; twice the weights at which this library's `UW` comes to rest.
     Reference: L. Kirchdorfer et al., "Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning",
-        GCPR 2024, https://arxiv.org/abs/2408.07985, Section 3 (UW-O).
+        GCPR 2024, https://arxiv.org/abs/2408.07985, UW-O.
     Departures: for an L2 loss the optimum is 1 / (2 L_i); the paper drops the 2, and so does this. Public code adds
         1e-8 to the losses; here a loss that is not positive is refused instead.
 

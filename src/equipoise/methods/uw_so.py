@@ -17,7 +17,7 @@ class UWSO(Weighting):
     State: none.
     Scale: the weights sum to 1 over the present tasks.
     Reference: L. Kirchdorfer et al., "Analytical Uncertainty-Based Loss Weighting in Multi-Task Learning",
-        GCPR 2024, https://arxiv.org/abs/2408.07985, Section 3 (UW-SO).
+        GCPR 2024, https://arxiv.org/abs/2408.07985, UW-SO.
     Departures: public code adds 1e-8 to the losses; here a loss that is not positive is refused instead. The paper
         chooses the temperature per data set by search, in the units of 1 / L; the default 1 is that of public code.
 

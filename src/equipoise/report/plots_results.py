@@ -170,7 +170,7 @@ def _signed_heat_map(axes: Any, table: list[list[float]], marks: list[list[bool]
             text = number(value, 0 if abs(value) >= 9.95 else 1, sign=True) + (
                 f" {NOT_LEARNT}" if flag else ""
             )
-            strong = math.isfinite(value) and abs(_bend(value)) > 0.6 * limit
+            strong = math.isfinite(value) and abs(_bend(value)) > 0.68 * limit
             axes.text(x, y, text, ha="center", va="center", color="white" if strong else "black", fontsize=9)
     bare(axes)
     return image

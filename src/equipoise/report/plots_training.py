@@ -58,8 +58,9 @@ def weights(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
     height = _row_height(tasks) * len(tasks) + 0.6
     figure = canvas(max(4.6 * columns, 6), height * rows + 0.9)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    # the median method sets the scale, so that one with wild weights does not make the others white
-    limit = max(min(median_high(history.extreme for history in shown.values()), 1e3), 1.5)
+    # between the median and the widest method, so that one with wild weights does not make the others white
+    extremes = [history.extreme for history in shown.values()]
+    limit = max(min(math.sqrt(median_high(extremes) * max(extremes)), 1e3), 1.5)
     for panel, (name, history) in zip(panels.flat, shown.items(), strict=False):
         image = _weight_panel(panel, history, tasks, limit)
         panel.set_title(name)

@@ -6,9 +6,8 @@ from torch import Tensor
 from equipoise.solvers.nonnegative import NOISE, regularised
 from equipoise.solvers.solution import Solution, as_gramian, single_threaded, tolerance
 
-
-REFINEMENTS = 2
-ACCURATE = 1e-13  # a conflict of this size, relative to d0, no longer matters
+REFINEMENTS = 2  # of the rows that the ridge of `regularised` leaves above ACCURATE
+ACCURATE = 1e-11  # a conflict of this size, relative to d0, no longer matters
 MAX_EXCHANGES = 8  # two to five are needed as a rule
 
 
@@ -60,8 +59,11 @@ def project_on_dual_cone(gramian: Tensor, targets: Tensor) -> Solution:
     size = lengths.abs().sum(1, keepdim=True)
     size = torch.where(size > 0.0, size, 1.0)
     lengths = lengths / size
-    added = _least_change(cosines, lengths @ cosines)
-    gap = _gaps(added, (lengths + added) @ cosines).amax()
+    linear = lengths @ cosines
+    added = (
+        _least_change(cosines, lengths, linear) if bool((linear < 0.0).any()) else torch.zeros_like(linear)
+    )
+    gap = _gaps(added, added @ cosines + linear).amax()
     weights = (wanted + added * size / norms).reshape(targets.shape)
     return Solution(weights.to(gramian.dtype), gap <= tolerance(gramian.dtype), gap)
 
@@ -72,78 +74,84 @@ def _gaps(added: Tensor, image: Tensor) -> Tensor:
     return torch.maximum(conflict, (added * image).sum(1).abs()).clamp(min=0.0)
 
 
-def _least_change(cosines: Tensor, linear: Tensor) -> Tensor:
-    """Minimises z'Cz / 2 + q'z over z >= 0 for each row q of `linear` (b, m)."""
-    answer = torch.zeros_like(linear)
-    todo = (linear < 0.0).any(1).nonzero()[:, 0]
-    if len(todo) == 0:
-        return answer
-    rows = linear[todo]
+def _least_change(cosines: Tensor, lengths: Tensor, linear: Tensor) -> Tensor:
+    """Minimises z'Cz / 2 + q'z over z >= 0 for each row x of `lengths` (b, m) and q = Cx of `linear` (b, m)."""
     matrix = regularised(cosines)
-    free, settled = _exchange_blocks(matrix, rows)
-    stuck = (~settled).nonzero()[:, 0]
-    if len(stuck) > 0:
-        free[stuck] = _add_one_by_one(matrix, rows[stuck])
-    values, factor = _solve_on(matrix, rows, free)
-    refined = values
+    values, left = _exchange_blocks(matrix, linear, _first_guess(matrix, lengths))
+    if len(left) > 0:
+        values[left] = _add_one_by_one(matrix, linear[left])
+    values = values.clamp(min=0.0)
     for _ in range(REFINEMENTS):
-        missing = torch.where(free, -rows - refined @ cosines, 0.0)
-        refined = refined + torch.cholesky_solve(missing[:, :, None], factor)[:, :, 0]
-    both = torch.stack((values, refined)).clamp(min=0.0)
-    plain, better = (_gaps(z, z @ cosines + rows) for z in both)
-    answer[todo] = torch.where((better < plain)[:, None], both[1], both[0])
-    return answer
-
-
-def _exchange_blocks(matrix: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns which entries of each minimiser are positive (b, m), and which rows (b,) that is settled for.
-
-    Every entry with a wrong sign moves to the other side at once; this can cycle where M is nearly singular.
-    """
-    free = linear < 0.0
-    todo = torch.arange(len(linear), device=linear.device)
-    settled = torch.zeros_like(todo, dtype=torch.bool)
-    for _ in range(MAX_EXCHANGES):
-        rows, chosen = linear[todo], free[todo]
-        values, _ = _solve_on(matrix, rows, chosen)
-        signed = torch.where(chosen, values, values @ matrix + rows)
-        right = signed >= -NOISE * values.abs().amax(1, keepdim=True)
-        free[todo] = chosen == right
-        settled[todo] = done = right.all(1)
-        todo = todo[~done]
-        if len(todo) == 0:
+        rough = _gaps(values, values @ cosines + linear) > ACCURATE
+        if not bool(rough.any()):
             break
-    return free, settled
+        values[rough] = _refined(matrix, cosines, linear[rough], values[rough])
+    return values
+
+
+def _first_guess(matrix: Tensor, lengths: Tensor) -> Tensor:
+    """Returns which entries of each minimiser may be positive (b, m), from one inverse for all.
+
+    With y = z + x >= x, a single x_i > 0 and only its own bound kept, y = x_i P_i / P_ii, P the inverse of the matrix.
+    """
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(matrix)[0])
+    return (lengths / inverse.diagonal()) @ inverse > lengths
+
+
+def _exchange_blocks(matrix: Tensor, linear: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the minimisers (b, m) and the rows left without one (k,); `free` (b, m) guesses what is positive.
+
+    Every entry with a wrong sign moves to the other side at once, which can cycle where the matrix is nearly singular.
+    """
+    answer, rows = torch.zeros_like(linear), linear
+    left = torch.arange(len(linear), device=linear.device)
+    for _ in range(MAX_EXCHANGES):
+        values = _solve_on(matrix, rows, free)
+        signed = torch.where(free, values, torch.addmm(rows, values, matrix))
+        right = signed >= -NOISE * values.abs().amax(1, keepdim=True)
+        answer[left] = values
+        wrong = (~right.all(1)).nonzero()[:, 0]
+        left, rows, free = left[wrong], rows[wrong], (free == right)[wrong]
+        if len(left) == 0:
+            break
+    return answer, left
 
 
 def _add_one_by_one(matrix: Tensor, linear: Tensor) -> Tensor:
-    """Returns which entries of each minimiser are positive (b, m), by active sets whose objective only falls."""
-    answer = torch.zeros_like(linear, dtype=torch.bool)
-    todo = torch.arange(len(linear), device=linear.device)
-    free, current = answer, torch.zeros_like(linear)
+    """Returns the minimisers (b, m) by active sets that start empty, take in one entry a step, and never go uphill."""
+    answer = torch.zeros_like(linear)
+    left = torch.arange(len(linear), device=linear.device)
+    rows, current, free = linear, answer, torch.zeros_like(linear, dtype=torch.bool)
     for _ in range(10 + 4 * linear.shape[1]):
-        rows = linear[todo]
-        target, _ = _solve_on(matrix, rows, free)
+        target = _solve_on(matrix, rows, free)
         blocked = free & ~(target > 0.0)
         ratio = torch.where(blocked, current / (current - target), torch.inf)
         step = ratio.amin(1, keepdim=True).clamp(max=1.0)
         current = torch.where(free, current + step * (target - current), 0.0)
         free = free & (ratio > step)
-        slack = torch.where(free, torch.inf, current @ matrix + rows)
+        slack = torch.where(free, torch.inf, torch.addmm(rows, current, matrix))
         worst = slack.amin(1, keepdim=True)
-        arrived = ~blocked.any(1, keepdim=True)
-        entering = arrived & (slack == worst) & (worst < -ACCURATE)
-        answer[todo] = free
-        open_ = (~arrived | entering.any(1, keepdim=True))[:, 0]
-        todo, free, current = todo[open_], (free | entering)[open_], current[open_]
-        if len(todo) == 0:
+        moving = blocked.any(1, keepdim=True)
+        entering = ~moving & (slack == worst) & (worst < -ACCURATE)
+        answer[left] = current
+        going = (moving | entering.any(1, keepdim=True))[:, 0].nonzero()[:, 0]
+        left, rows, free, current = left[going], rows[going], (free | entering)[going], current[going]
+        if len(left) == 0:
             break
     return answer
 
 
-def _solve_on(matrix: Tensor, linear: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns z (b, m) with Mz + q = 0 on the free entries and z = 0 elsewhere, and the Cholesky factors."""
+def _refined(matrix: Tensor, cosines: Tensor, linear: Tensor, values: Tensor) -> Tensor:
+    """Returns the minimisers (b, m) after one step of iterative refinement, which undoes the ridge, where it helps."""
+    free = values > 0.0
+    change = _solve_on(matrix, linear + values @ cosines, free)
+    refined = (values + change).clamp(min=0.0)
+    before, after = (_gaps(z, z @ cosines + linear) for z in (values, refined))
+    return torch.where((after < before)[:, None], refined, values)
+
+
+def _solve_on(matrix: Tensor, linear: Tensor, free: Tensor) -> Tensor:
+    """Returns z (b, m) with Mz + q = 0 on the free entries and z = 0 elsewhere."""
     identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     factor, _ = torch.linalg.cholesky_ex(torch.where(free[:, :, None] & free[:, None, :], matrix, identity))
-    values = torch.cholesky_solve(torch.where(free, -linear, 0.0)[:, :, None], factor)[:, :, 0]
-    return values, factor
+    return torch.cholesky_solve(torch.where(free, -linear, 0.0)[:, :, None], factor)[:, :, 0]

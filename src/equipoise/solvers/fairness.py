@@ -7,16 +7,14 @@ from torch import Tensor
 
 from equipoise.solvers.solution import Solution, as_gramian, certified, single_threaded, tolerance
 
-ACCURATE = (
-    1e-11  # residual at which Newton's method stops; it squares the error, so the next step adds little
-)
+# Residual at which Newton's method stops: it squares the error, so the next step would add little.
+ACCURATE = 1e-11
 NEAR = 1e-3  # residual below which a step that does not shrink it tenfold has met rounding
 LONGEST_STEP = 2.0  # in log a: the quadratic model is trusted within a factor of 7
 LEAST_ROW_SUM = 0.1  # of the cosines, for the first guess, which is exact where all row sums are equal
 MAX_STEPS = 50
-ROUNDINGS = (
-    8.0 * torch.finfo(torch.float64).eps
-)  # what cancellation may hide, relative to the terms of (Ga)_i
+# What cancellation may hide, relative to the terms of (Ga)_i.
+ROUNDINGS = 4.0 * torch.finfo(torch.float64).eps
 
 
 @single_threaded

@@ -14,7 +14,8 @@ class Grouped(Wrapper):
     """Gives tasks with alike weights one weight: the mean over their group.
 
     The weights gamma (m,) of the base are the indicators: one-dimensional k-means puts the tasks into k groups and
-    w_i = mean of gamma over the group of i (m,).
+    w_i = mean of gamma over the group of i (m,). Other clusterings, and a number of groups found in the weights of
+    each step, are options.
 
     Reads: what the base reads.
     State: that of the base, and the stream of random groups.
@@ -24,11 +25,13 @@ class Grouped(Wrapper):
 
     Args:
         base: the weighting whose weights are the indicators.
-        groups: the number of groups k, from 1 to m.
-        clustering: "kmeans", "given" (the fixed `assignment`) or "random".
+        groups: the number of groups k, from 1 to m, or "auto".
+        clustering: "kmeans", "spectral", "sdp", "agglomerative", "quantile", "given" (the fixed `assignment`),
+            "random", "shuffled" or "none"; their options are in `equipoise.core.grouping.Grouping`.
+        criterion: how "auto" chooses the number of groups: "gap" or "bic".
         assignment: the group of each task (m,), with "given" only.
         group_weights: fixed weights of the groups (k,) in place of the means.
-        seed: of the random groups.
+        seed: of the random groups, and of the numbers that the gap statistic compares with.
 
     Raises:
         TypeError: if the base is no `Weighting`.
@@ -38,9 +41,10 @@ class Grouped(Wrapper):
     def __init__(
         self,
         base: Weighting,
-        groups: int = 2,
+        groups: int | str = 2,
         *,
         clustering: str = "kmeans",
+        criterion: str = "gap",
         assignment: Sequence[int] | None = None,
         group_weights: Sequence[float] | None = None,
         seed: int = 0,
@@ -51,6 +55,7 @@ class Grouped(Wrapper):
             base.n_tasks,
             groups,
             clustering=clustering,
+            criterion=criterion,
             assignment=assignment,
             group_weights=group_weights,
             seed=seed,
@@ -60,5 +65,8 @@ class Grouped(Wrapper):
         """The task weights (m,)."""
         indicators = self.base(stats)
         weights, shown = self.grouping(indicators, None if stats.all_present else stats.present)
+        fallback = [d["converged"] for d in (self.base.diagnostics, shown) if "converged" in d]
         self.diagnostics = {**self.base.diagnostics, **shown}
+        if len(fallback) == 2:
+            self.diagnostics["converged"] = fallback[0] & fallback[1]
         return weights
