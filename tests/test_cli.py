@@ -30,6 +30,12 @@ def _toy_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["equipoise", "bench", "toy", "--out", "a b"])
 
 
+@pytest.fixture
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is tested elsewhere, and its figures take seconds."""
+    monkeypatch.setattr("equipoise.report.build.write_report", lambda where, baselines: where / "report.html")
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
 
@@ -50,6 +56,7 @@ def test_a_benchmark_ends_with_the_table_and_the_report() -> None:
     assert read_plan(Path("run")).command == "equipoise bench toy --out 'a b'"
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_a_finished_benchmark_can_be_resumed_and_reported() -> None:
     first = bench("--methods", "ls,go4align:groups=1", "--seeds", "2", "--lr", "1e-2,1e-3")
     again = bench("--methods", "ls,go4align:groups=1", "--seeds", "2", "--lr", "1e-2,1e-3", "--resume")
@@ -58,8 +65,10 @@ def test_a_finished_benchmark_can_be_resumed_and_reported() -> None:
     assert "Runs: 12. Done before: 12." in again.stderr
 
 
-def test_the_default_directory_names_problem_and_preset() -> None:
-    assert run("bench", "toy", "--jobs", "2", "--methods", "ls", "--baselines", "published").exit_code == 0
+@pytest.mark.usefixtures("_no_figures")
+def test_the_default_directory_names_problem_and_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "_cores", lambda: 1)
+    assert run("bench", "toy", "--methods", "ls", "--baselines", "published").exit_code == 0
     assert len(read_records(Path("runs/toy-quick"))) == 1
 
 
@@ -123,6 +132,7 @@ def test_a_gpu_that_is_not_there_is_wrong_usage(monkeypatch: pytest.MonkeyPatch)
     assert "`device` should be cpu on a machine without a CUDA GPU. Found 'cuda'." in done.stderr
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_a_directory_in_use_for_something_else_is_wrong_usage() -> None:
     assert bench("--methods", "ls").exit_code == 0
     again, other = bench("--methods", "ls"), bench("--methods", "uw", "--resume")
@@ -131,6 +141,7 @@ def test_a_directory_in_use_for_something_else_is_wrong_usage() -> None:
     assert "methods: ls -> uw" in other.stderr
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_failed_runs_are_listed_after_the_table_and_exit_code_1() -> None:
     Path("bad").touch()
     done = bench("--set", "bad=bad")
@@ -291,6 +302,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_ctrl_c_leaves_a_directory_to_go_on_with() -> None:
     Path("main.py").write_text(_SCRIPT.format(tests=TESTS))
     words = ["bench", "toy", "--out", "run", "--jobs", "1", "--set", "sleep=0.01", "--epochs", "20"]

@@ -74,6 +74,13 @@ def test_constant_gradients_give_the_signs_of_the_conflict_free_direction() -> N
         torch.testing.assert_close(answer, ConFIG()(rows).sign(), rtol=0, atol=1e-6)
 
 
+def test_gradients_of_the_size_of_epsilon_give_shorter_steps() -> None:
+    rows = 1e-8 * draw_jacobian("random", M, N, 0)
+    direction = ConFIG()(rows)
+    answer = MConFIG(M)(eq.TaskStats(torch.ones(M), jacobian=rows))
+    torch.testing.assert_close(answer, direction / (direction.abs() + 1e-8))
+
+
 def test_a_task_out_of_turn_counts_with_its_momentum() -> None:
     """Its gradient now does not, whatever it is."""
     method, other = MConFIG(M), MConFIG(M)

@@ -61,6 +61,7 @@ def test_the_task_that_stays_far_from_convergence_gains_weight() -> None:
     row = torch.ones(4, dtype=torch.float64)
     for step in range(50):
         weights = method(eq.TaskStats(torch.ones(2), jacobian=torch.stack([row, 0.7**step * row])))
+        assert method.log_weights.sum().item() == pytest.approx(0.0, abs=1e-12)  # it does not drift away
     assert weights[0] > 1.2
     assert weights.sum().item() == pytest.approx(2.0)
 

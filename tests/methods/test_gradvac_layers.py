@@ -133,6 +133,20 @@ def test_equal_gradients_at_every_step_then_others_stay_finite() -> None:
     assert found.norm() < 1e4 * rows.norm()
 
 
+@pytest.mark.parametrize("scale", [1e-10, 1e10])
+def test_common_scale_changes_nothing_and_cancelled_gradients_stay_away(scale: float) -> None:
+    """Task 0 is cancelled by task 1; what rounding leaves of it must not be turned towards task 2."""
+    rows = draw_jacobian("random", 3, 12, 0)
+    rows[1] = -0.7 * rows[0]
+    for seed in range(6):
+        method, other = GradVacLayers(3, seed=seed), GradVacLayers(3, seed=seed)
+        for _ in range(4):
+            found = method(eq.TaskStats(torch.ones(3), jacobian=scale * rows))
+            expected = other(eq.TaskStats(torch.ones(3), jacobian=rows))
+            torch.testing.assert_close(found / scale, expected, rtol=1e-6, atol=1e-6)
+        assert found.norm() <= 3 * scale * rows.norm(dim=1).sum()
+
+
 def test_zero_gradients_one_task_and_absent_tasks_leave_their_targets() -> None:
     method = GradVacLayers(3)
     zero = eq.TaskStats(torch.ones(3), jacobian=torch.zeros(3, 12), blocks=BLOCKS)

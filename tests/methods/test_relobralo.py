@@ -47,6 +47,10 @@ def test_by_a_plain_loop(alpha: float, temperature: float, rho: float) -> None:
 def test_the_defaults_are_those_of_the_authors_tutorial() -> None:
     method = ReLoBRaLo(2)
     assert (method.alpha, method.temperature, method.rho) == (0.999, 0.1, 0.99)
+    for seed, alike in ((0, True), (1, False)):
+        default, seeded = ReLoBRaLo(2, rho=0.5), ReLoBRaLo(2, rho=0.5, seed=seed)
+        rows = positive_losses(20, 2)
+        assert all(torch.equal(default(TaskStats(row)), seeded(TaskStats(row))) for row in rows) == alike
 
 
 def test_weights_sum_to_m_and_follow_slow_progress() -> None:

@@ -112,6 +112,17 @@ def test_absent_task_repeats_its_last_loss_and_a_late_one_starts_level() -> None
     assert late(TaskStats(torch.tensor([3.0, 90.0]))).tolist() == pytest.approx([share, 1 - share])
 
 
+def test_normalized_slopes_do_not_depend_on_a_common_unit() -> None:
+    losses = positive_losses(5, 3)
+    one, other = SoftAdapt(3, beta=2.0, variant="normalized"), SoftAdapt(3, beta=2.0, variant="normalized")
+    for row in losses:
+        torch.testing.assert_close(one(TaskStats(row)), other(TaskStats(1e-6 * row)))
+
+
+def test_its_state_is_the_history_and_no_hyper_parameter() -> None:
+    assert set(SoftAdapt(2).state_dict()) == {"history", "steps", "last_losses.seen"}
+
+
 def test_messages() -> None:
     with pytest.raises(ValueError, match=re.escape("`order` should be at least 1. Found 0.")):
         SoftAdapt(2, order=0)

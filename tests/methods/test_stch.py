@@ -103,6 +103,21 @@ def test_the_warmed_form_with_a_task_that_comes_late() -> None:
     assert method(TaskStats(torch.tensor([4.0, 0.25])))[1] < 2.0
 
 
+def test_the_nadir_of_five_steps_is_the_last_and_each_task_counts_its_own() -> None:
+    method = STCH(2, mu=0.5, warmup=5)
+    for t in range(5):
+        method(TaskStats(torch.tensor([7.0 - t, 1.0 + t])))
+    assert method(TaskStats(torch.tensor([3.0, 5.0]))).tolist() == pytest.approx([1 / 3, 1 / 5])
+    method = STCH(2, mu=0.5, warmup=10)
+    for t in range(10):
+        method(TaskStats(torch.tensor([2.0 + 2 * (t == 9), 5.0]), present=torch.tensor([True, t < 9])))
+    assert method(TaskStats(torch.tensor([3.0, 5.0]))).tolist() == pytest.approx([1 / 3, 1 / 5])
+
+
+def test_its_state_holds_no_hyper_parameter() -> None:
+    assert set(STCH(2).state_dict()) == {"total", "counts", "steps"}
+
+
 def test_messages() -> None:
     with pytest.raises(ValueError, match=re.escape("`mu` should be above 0. Found 0.")):
         STCH(2, mu=0.0)
@@ -115,6 +130,8 @@ def test_messages() -> None:
     message = "`reference` should be left out with a warm-up, which measures it. Found warmup=3 and reference=[0, 0]."
     with pytest.raises(ValueError, match=re.escape(message)):
         STCH(2, reference=[0, 0], warmup=3)
+    with pytest.raises(ValueError, match="Found warmup=1 and"):
+        STCH(2, reference=[0, 0], warmup=1)
 
 
 def test_only_the_warmed_form_needs_positive_losses() -> None:

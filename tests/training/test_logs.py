@@ -1,37 +1,28 @@
 """The logs of a run: right columns, right rows, also after a resume."""
 
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-from torch import Tensor
 
+from equipoise.engine import StepRecord
 from equipoise.training.logs import RunLog, Table
 from equipoise.training.storage import StorageError
 
 
-@dataclass
-class Shown:
-    losses: Tensor
-    weights: Tensor
-    conflict: Tensor | None = None
-    fallback: Tensor | None = None
-    diagnostics: dict[str, Tensor] = field(default_factory=dict)
-
-
-def record(value: float, grouped: bool = False) -> Shown:
+def record(value: float, grouped: bool = False) -> StepRecord:
     losses = torch.tensor([value, 2 * value], dtype=torch.float64)
     if not grouped:
-        return Shown(losses, losses / 2)
+        return StepRecord(losses / 2, losses)
     groups = {
         "indicators": torch.tensor([0.25, 4.0]),
         "assignment": torch.tensor([1, 0]),
         "group_weights": torch.tensor([0.5, 8.0, 9.0]),
     }
-    return Shown(losses, losses / 2, torch.tensor(1.0), torch.tensor(True), groups)
+    opposed = torch.tensor([[1.0, -0.5], [-0.5, 1.0]])
+    return StepRecord(losses / 2, losses, opposed, torch.tensor(True), groups)
 
 
 def test_plain_methods_have_losses_and_weights(tmp_path: Path) -> None:

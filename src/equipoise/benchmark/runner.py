@@ -138,8 +138,7 @@ def _in_process(job: _Job, problem: Problem, stop: Callable[[], bool]) -> None:
 
 def _in_workers(job: _Job, problem: type[Problem], jobs: int, stop: Callable[[], bool]) -> None:
     threads = max(1, torch.get_num_threads() // jobs)
-    workers = min(jobs, left(job.plan, job.records))
-    pool = Pool(Work(problem, job.plan, job.directory, threads), workers)
+    pool = Pool(Work(problem, job.plan, job.directory, threads), jobs)
     died: set[str] = set()
     try:
         while True:

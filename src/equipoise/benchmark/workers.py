@@ -73,19 +73,20 @@ class _Worker:
 class Pool:
     """Processes, each with its own copy of the problem, that take one run after another.
 
-    They are spawned, not forked, since torch and CUDA do not survive a fork; they end with their parent,
-    however it ends.
+    They are spawned, not forked, since torch and CUDA do not survive a fork, and only when there is a run for
+    them; they end with their parent, however it ends.
 
     Args:
         work: what they work on.
-        jobs: how many processes.
+        jobs: how many processes at most.
     """
 
     def __init__(self, work: Work, jobs: int) -> None:
         self._work = work
         self._context = multiprocessing.get_context("spawn")
         self._stopping = False
-        self._workers = [self._start() for _ in range(jobs)]
+        self._jobs = jobs
+        self._workers: list[_Worker] = []
 
     @property
     def running(self) -> list[Run]:
@@ -94,12 +95,15 @@ class Pool:
 
     @property
     def idle(self) -> int:
-        """How many workers wait for a run."""
-        return sum(worker.run is None for worker in self._workers)
+        """How many more runs there is room for."""
+        return self._jobs - len(self.running)
 
     def submit(self, run: Run) -> None:
-        """Give a run to a worker that waits for one."""
-        worker = next(worker for worker in self._workers if worker.run is None)
+        """Give a run to a worker that waits for one, or to a new one."""
+        worker = next((worker for worker in self._workers if worker.run is None), None)
+        if worker is None:
+            worker = self._start()
+            self._workers.append(worker)
         worker.run = run
         _send(worker.pipe, run)
 
@@ -111,7 +115,7 @@ class Pool:
         self._stopping = True
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What the workers tell within so many seconds; a worker that died is replaced."""
+        """What the workers tell within so many seconds; a worker that died is told and forgotten."""
         pipes = {worker.pipe: worker for worker in self._workers}
         ends = {worker.process.sentinel: worker for worker in self._workers}
         ready = wait([*pipes, *ends], timeout)
@@ -119,7 +123,7 @@ class Pool:
             yield from self._read(worker)
         for worker in [ends[end] for end in ready if isinstance(end, int)]:
             yield from self._read(worker)
-            yield self._replace(worker)
+            yield self._bury(worker)
 
     def close(self) -> None:
         """End the workers, after the runs under way have been stopped or not at all."""
@@ -153,12 +157,12 @@ class Pool:
         except (EOFError, OSError):
             return  # the process has ended; its sentinel tells
 
-    def _replace(self, worker: _Worker) -> Event:
+    def _bury(self, worker: _Worker) -> Event:
         worker.process.join()
         worker.pipe.close()
         code = worker.process.exitcode or 0
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        self._workers[self._workers.index(worker)] = self._start()
+        self._workers.remove(worker)
         return Event("died", worker.run, how)
 
 

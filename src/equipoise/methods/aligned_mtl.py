@@ -29,14 +29,14 @@ class AlignedMTL(GramianWeighting):
     Scale: |w J| = sqrt(c / m) for independent gradients; some weights can be negative.
     Reference: D. Senushkin et al., "Independent Component Alignment for Multi-Task Learning", CVPR 2023,
         https://arxiv.org/abs/2305.19000, Algorithm 1; the scale modes of the authors' code.
-    Departures: the mean as in the paper, where the code sums, m times as long. An eigenvalue counts as zero below
-        `tolerance` m max l; the code's tolerance is that of float32, the default here suits the float64 Gramian of
-        float32 gradients. The lower of two median values, as in the code. Zero gradients get weights 1 / m.
+    Departures: the mean as in the paper, where the code sums, m times as long. An eigenvalue counts as zero up to
+        `tolerance` m max l, as in the code, which leaves out a task whose gradient is some 1e3 times shorter than
+        the others. The lower of two median values, as in the code. Zero gradients get weights 1 / m.
 
     Args:
         n_tasks: the number of tasks m, at least 1.
         scale: "min", the paper's; "median" or "rmse".
-        tolerance: of the eigenvalues, at least 0.
+        tolerance: of the eigenvalues, at least 0; the rounding of float32, 1.2e-7, as in the code.
 
     Raises:
         ValueError: if a hyper-parameter is out of its range.
@@ -44,7 +44,9 @@ class AlignedMTL(GramianWeighting):
 
     head_weights = "unit"
 
-    def __init__(self, n_tasks: int, scale: str = "min", tolerance: float = 1e-13) -> None:
+    def __init__(
+        self, n_tasks: int, scale: str = "min", tolerance: float = torch.finfo(torch.float32).eps
+    ) -> None:
         super().__init__(n_tasks)
         check_one_of("scale", scale, tuple(_SCALES))
         check_at_least("tolerance", tolerance, 0.0)

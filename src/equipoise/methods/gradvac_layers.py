@@ -25,19 +25,20 @@ class GradVacLayers(Aggregator):
     Reference: Z. Wang, Y. Tsvetkov, O. Firat, Y. Cao, "Gradient Vaccine: Investigating and Improving Multi-task
         Optimization in Massively Multilingual Models", ICLR 2021, https://arxiv.org/abs/2010.05874, Algorithm 1.
     Departures: a layer is one shared parameter tensor, the finest granularity of the paper. Targets move in every step
-        as in the paper, where LibMTL moves them only where it corrects. A target counts as at most 1 - 1e-6, since the
+        as in the paper, where LibMTL moves them only where it corrects. A target counts as at most 1 - 1e-8, since the
         correction grows without bound towards 1. A zero gradient, as of an absent task, keeps its targets.
 
     Args:
         n_tasks: the number of tasks m, at least 1.
-        beta: how far the targets move at each step, in [0, 1]; 0.5 in LibMTL. With 0 it is PCGrad in each layer.
+        beta: how far the targets move at each step, in [0, 1]; 0.01 in the paper, 0.5 in LibMTL. With 0 it is PCGrad in
+            each layer.
         seed: where the random stream starts.
 
     Raises:
         ValueError: if a hyper-parameter is out of its range, or if the shared parameters change.
     """
 
-    def __init__(self, n_tasks: int, beta: float = 0.5, seed: int = 0) -> None:
+    def __init__(self, n_tasks: int, beta: float = 0.01, seed: int = 0) -> None:
         super().__init__(n_tasks)
         if not 0.0 <= beta <= 1.0:
             raise ValueError(f"`beta` should be from 0 to 1. Found {beta:g}.")

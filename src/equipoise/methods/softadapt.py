@@ -27,8 +27,8 @@ class SoftAdapt(Weighting):
     Departures: the authors' code is called by hand, as a rule with a point per epoch and weights 1 before; here the
         weights move at every step, and the window slides. The code takes the slope at its oldest point and the highest
         order that its points allow; this takes it at the newest, and order 1. "normalized" divides by the sum of
-        |s_j| as in their first code; the later one divides by the sum of s_j, which can be 0. While a task is absent its last loss is
-        repeated; its first loss counts as all of its history.
+        |s_j| as in their first code; the later one divides by the sum of s_j, which can be 0. While a task is absent,
+        its last loss is repeated; its first loss counts as all of its history.
 
     Args:
         n_tasks: the number of tasks m, at least 1.
@@ -78,7 +78,7 @@ class SoftAdapt(Weighting):
         slopes = self.coefficients @ points
         if self.variant == "normalized":
             size = slopes.abs().sum()
-            slopes = slopes / torch.where(size > 0, size, 1.0)
+            slopes = torch.where(size > 0, slopes / size, 0.0)
         logits = self.beta * slopes
         if self.variant == "loss_weighted":
             logits = logits + points.mean(0).log()

@@ -58,8 +58,8 @@ def kmeans_auto(values: Tensor, present: Tensor | None = None, reference: Refere
     variance, with k means, k - 1 shares and the variance as parameters.
 
     With 11 numbers in 2, 3 or 5 planted groups, "gap" found how many in 85 % of the draws and "bic", which takes
-    chance pairs for groups in small samples, in 60 %; with 40 numbers in 2, 5 or 8 groups, both in 85 to 90 %. Two numbers
-    are one group for both. No value is sent to the host. Time grows as m^3: 0.7 ms for 11 numbers, 3 ms for 64.
+    chance pairs for groups in small samples, in 60 %; with 40 numbers in 2, 5 or 8 groups, both in 85 to 90 %. Two
+    numbers are one group for both. No value is sent to the host. Time grows as m^3: 0.4 ms for 11 numbers, 1.5 for 64.
 
     Source: R. Tibshirani, G. Walther and T. Hastie, Estimating the number of clusters in a data set via the gap
     statistic, Journal of the Royal Statistical Society B 63 (2001); S. Dudoit and J. Fridlyand, A prediction-based
@@ -98,7 +98,8 @@ def kmeans_auto(values: Tensor, present: Tensor | None = None, reference: Refere
     else:
         choice = _by_gap(spread, ordered[-1] - ordered[0], n, reference)
     inside = torch.arange(len(borders), device=choice.device) < choice
-    return torch.searchsorted(torch.where(inside, ordered[borders[:, choice]], torch.inf), points)
+    border = ordered[borders.index_select(1, choice)[:, 0]]
+    return torch.searchsorted(torch.where(inside, border, torch.inf), points)
 
 
 def partitions(ordered: Tensor, counts: Tensor, most: int) -> Partitions:
@@ -143,21 +144,21 @@ def _spread(costs: Tensor, ordered: Tensor, n: Tensor) -> Tensor:
 
 
 def _by_bic(spread: Tensor, entropy: Tensor, n: Tensor) -> Tensor:
-    """Returns the number of groups less 1 () with the smallest criterion."""
+    """Returns the number of groups less 1 (1,) with the smallest criterion."""
     k = torch.arange(1, len(spread) + 1, device=spread.device)
     free = (n - k).clamp(min=1.0)
     criterion = n * torch.log(spread / free) + free + 2.0 * entropy + 2.0 * k * torch.log(n)
-    return torch.where(2 * k <= n + 1, criterion, torch.inf).argmin()
+    return torch.where(2 * k <= n + 1, criterion, torch.inf).argmin(0, keepdim=True)
 
 
 def _by_gap(spread: Tensor, width: Tensor, n: Tensor, reference: Reference) -> Tensor:
-    """Returns the number of groups less 1 () by the gap statistic."""
+    """Returns the number of groups less 1 (1,) by the gap statistic."""
     k = torch.arange(1, len(spread) + 1, device=spread.device)
-    row = (n.long() - 1).clamp(min=0)
-    gap = reference.mean[row] + 2.0 * torch.log(width) - torch.log(spread)
-    gap = torch.where((2 * k <= n + 1) & (width > 0.0), gap, -torch.inf)
-    best = gap.argmax()
-    return (gap >= gap[best] - reference.error[row, best]).to(torch.uint8).argmax()
+    row = (n.long() - 1).clamp(min=0).reshape(1)
+    mean, error = (table.index_select(0, row)[0] for table in reference)
+    gap = mean + 2.0 * torch.log(width) - torch.log(spread)
+    largest, best = torch.where((2 * k <= n + 1) & (width > 0.0), gap, -torch.inf).max(0, keepdim=True)
+    return (gap >= largest - error[best]).to(torch.uint8).argmax(0, keepdim=True)
 
 
 @single_threaded

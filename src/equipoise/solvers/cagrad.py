@@ -56,8 +56,8 @@ def cagrad(gramian: Tensor, c: float = 0.4) -> CAGradSolution:
     The gap is F(w) - min_i g_i'd over |g0| (1 + c) sqrt(sum_i w_i G_ii), an upper bound on what either is off.
 
     Degenerate input: where some convex combination of the gradients is zero, the best level may be 0 and d is
-    not unique; d is then the feasible direction nearest to g0. With c = 0 or g0 = 0 the weights are m / (1 + c^2) / m
-    for all. A Gramian that is not finite gets these too, unconverged.
+    not unique; d is then the feasible direction nearest to g0. With c = 0 or g0 = 0 the weights are 1 / (1 + c^2)
+    for all. A Gramian that is not finite gets equal weights, unconverged.
 
     Source: B. Liu et al., Conflict-Averse Gradient Descent for Multi-task Learning, NeurIPS 2021, Eqs. 4-5 and
     Algorithm 1; the scale m / (1 + c^2) is that of the authors' code.
@@ -74,7 +74,7 @@ def cagrad(gramian: Tensor, c: float = 0.4) -> CAGradSolution:
     matrix = as_gramian(gramian)
     alignment = matrix.mean(1)
     radius = c * math.sqrt(max(0.0, float(alignment.mean())))
-    if radius > 0.0:
+    if 0.0 < radius < math.inf:
         change, simplex = _best_change(matrix, alignment, radius)
     else:
         change = torch.zeros_like(alignment)

@@ -11,6 +11,8 @@ from equipoise.solvers.solution import single_threaded
 
 LINKAGES = ("ward", "average", "complete", "single")
 
+ROUNDING = 1e-13  # of the sum of absolute values: neighbours closer than that are equal
+
 # Puts at least k + 1 distinct numbers, in rising order (p,), into at most k groups, 2 <= k < p: labels (p,) from 0 to
 # k - 1 in any order, and whether the rule has found what it looks for.
 Rule = Callable[[Tensor, int], tuple[Tensor, bool]]
@@ -20,9 +22,10 @@ Rule = Callable[[Tensor, int], tuple[Tensor, bool]]
 def cluster_1d(values: Tensor, k: int, rule: Rule, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Splits numbers into at most k groups by a rule, in the same way whatever their order.
 
-    The rule sees the present numbers in rising order. Equal numbers share a group: that of the first of them in
-    that order. Up to k distinct numbers are groups of their own without asking the rule. Numbers that are not
-    finite count as 0. The work is done on the CPU in float64, so this waits for another device.
+    The rule sees the present numbers in rising order. Numbers that differ by roundings are made equal, and share the
+    group of the first of them in that order. Up to k distinct numbers are groups of their own without asking the
+    rule. Numbers that are not finite count as 0. The work is done on the CPU in float64, so this waits for another
+    device.
 
     Args:
         values: (m,).
@@ -42,16 +45,18 @@ def cluster_1d(values: Tensor, k: int, rule: Rule, present: Tensor | None = None
     if k < 1:
         raise ValueError(f"`k` should be at least 1. Found {k}.")
     points = values.detach().to("cpu", torch.float64).nan_to_num(0.0, 0.0, 0.0)
-    counted = torch.ones_like(points, dtype=torch.bool) if present is None else present.cpu()
-    ordered = points[counted].sort().values
-    distinct, place = torch.unique(points[counted], return_inverse=True)
-    converged = True
+    position = torch.arange(len(points)) if present is None else present.cpu().nonzero()[:, 0]
+    ordered, order = points[position].sort()
+    rises = torch.ones_like(ordered, dtype=torch.bool)
+    rises[1:] = ordered.diff() > ROUNDING * ordered.abs().sum()
+    run, converged = rises.cumsum(0) - 1, True
     if k == 1:
-        place = torch.zeros_like(place)
-    elif len(distinct) > k:
-        found, converged = rule(ordered, k)
-        place = _rising(found[torch.searchsorted(ordered, distinct)][place], points[counted], k)
-    labels = torch.zeros_like(points, dtype=torch.long).masked_scatter(counted, place)
+        run = torch.zeros_like(run)
+    elif int(rises.sum()) > k:
+        found, converged = rule(ordered[rises][run], k)
+        run = _rising(found[rises][run], ordered, k)
+    labels = torch.zeros_like(points, dtype=torch.long)
+    labels[position[order]] = run
     return labels.to(values.device), torch.tensor(converged, device=values.device)
 
 

@@ -5,11 +5,9 @@ from torch import Tensor
 
 from equipoise.solvers.solution import as_gramian, single_threaded
 
-DEPENDENT = 1e-14  # eigenvalues of the cosines below this times m, relative to the largest, are rounding
-
 
 @single_threaded
-def conflict_free(gramian: Tensor) -> Tensor:
+def conflict_free(gramian: Tensor, tolerance: float = 1e-13) -> Tensor:
     """Weighs gradients so that their sum is the conflict-free direction of ConFIG.
 
     With unit gradients u_i = g_i / |g_i|: d = (sum_i g_i'v) v, v = U^+ 1 normalised. As U^+ = U' (U U')^+, the
@@ -23,6 +21,7 @@ def conflict_free(gramian: Tensor) -> Tensor:
 
     Args:
         gramian: G = JJ' (m, m), inner products of the gradients.
+        tolerance: Eigenvalues of C below this times m, relative to the largest, count as zero.
 
     Returns:
         The weights (m,), in the dtype of the Gramian.
@@ -36,7 +35,7 @@ def conflict_free(gramian: Tensor) -> Tensor:
     inverse = torch.where(norms > 0.0, 1.0 / torch.where(norms > 0.0, norms, 1.0), 0.0)
     cosines = matrix * inverse * inverse[:, None]
     values, vectors = torch.linalg.eigh(cosines)
-    noise = DEPENDENT * len(values)
+    noise = tolerance * len(values)
     sums = vectors.sum(0)
     # Where 1 is orthogonal to all that is kept, rounding would be normalised to a direction.
     kept = (values > noise * values[-1]) & (sums.abs() > noise)

@@ -84,8 +84,10 @@ def _solve_on(matrix: Tensor, linear: Tensor, free: Tensor) -> tuple[Tensor, Ten
 
 def _active_set(matrix: Tensor, linear: Tensor, start: Tensor) -> NonnegativeSolution:
     """Solves the same problem from a feasible start, one entry per step, with a falling objective."""
-    current = torch.nan_to_num(start).clamp(min=0.0)
+    current = start.clamp(min=0.0)
     free = current > 0.0
+    if not bool(start.isfinite().all()):  # nor is the problem, and no step would mend it
+        return NonnegativeSolution(current, free, matrix)
     for _ in range(50 + 10 * matrix.shape[0]):
         target, factor = _solve_on(matrix, linear, free)
         blocked = free & ~(target > 0.0)

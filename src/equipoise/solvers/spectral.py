@@ -27,39 +27,57 @@ def spectral(ordered: Tensor, k: int, affinity: str = "rbf", assignment: str = "
     Returns:
         Labels (p,), long, from 0 to k - 1, in no particular order.
     """
-    rows = embedding(rbf_affinity(ordered, k) if affinity == "rbf" else linear_affinity(ordered), k)
+    distinct, place, counts = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
+    ties = rbf_affinity(distinct, k) if affinity == "rbf" else linear_affinity(distinct)
+    rows = embedding(ties, counts, k, loops=affinity == "rbf")[place]
     assign = {"cluster_qr": cluster_qr, "discretize": discretize, "kmeans": kmeans_rows}
     return assign[assignment](rows)
 
 
-def rbf_affinity(ordered: Tensor, k: int) -> Tensor:
-    """Returns exp(-(x_i - x_j)^2 / (2 h^2)) (p, p), h half of the (k - 1)-th largest gap between neighbours.
+def rbf_affinity(distinct: Tensor, k: int) -> Tensor:
+    """Returns exp(-(x_i - x_j)^2 / (2 h^2)) (d, d), h half of the (k - 1)-th largest gap between neighbours.
 
     With this width only the k - 1 largest gaps can tie neighbours by less than exp(-2), and one group is not
     tied to the next by more than that where gaps are what separates them. A fixed width has no meaning
-    for indicators of unknown scale; the median distance, the usual choice, recovered fewer planted groups. A
-    number is tied to itself with 1, without which no single number could be a group.
+    for indicators of unknown scale; the median distance, the usual choice, recovered fewer planted groups.
     """
-    width = ordered.diff().topk(k - 1).values[-1] / 2.0
-    return torch.exp(-0.5 * ((ordered - ordered[:, None]) / width).square())
+    width = distinct.diff().topk(k - 1).values[-1] / 2.0
+    return torch.exp(-0.5 * ((distinct - distinct[:, None]) / width).square())
 
 
-def linear_affinity(ordered: Tensor) -> Tensor:
-    """Returns max(x_i x_j, 0) (p, p) with a zero diagonal, the linear kernel of the published GO4Align variants.
+def linear_affinity(distinct: Tensor) -> Tensor:
+    """Returns max(x_i x_j, 0) (d, d), the linear kernel of the published GO4Align variants.
 
     The kernel of one positive number per task has rank one: it ties large numbers to all others and holds no
-    groups. What is found comes from the missing diagonal, which singles out the smallest numbers one by one.
+    groups. What is found comes from the ties of numbers to themselves that are left out, and singles out small
+    numbers one by one.
     """
-    scaled = ordered / ordered.abs().amax()
-    return torch.outer(scaled, scaled).clamp(min=0.0).fill_diagonal_(0.0)
+    scaled = distinct / distinct.abs().amax()
+    return torch.outer(scaled, scaled).clamp(min=0.0)
 
 
-def embedding(affinity: Tensor, k: int) -> Tensor:
-    """Returns the rows (p, k) of the k leading eigenvectors, divided by the roots of the degrees."""
-    degrees = affinity.sum(1)
+def embedding(affinity: Tensor, counts: Tensor, k: int, *, loops: bool) -> Tensor:
+    """Returns the rows of the k leading eigenvectors, divided by the roots of the degrees.
+
+    Copies of one number make eigenvectors of the whole graph that tell them apart and mean nothing, so the graph of the
+    distinct numbers, with the eigenvectors that give copies the same entry, takes its place.
+
+    Args:
+        affinity: Between d distinct numbers (d, d).
+        counts: How often each occurs (d,).
+        k: Number of eigenvectors, at most d.
+        loops: Whether a number is tied to itself as to its copies. Without, no single number can be a group of its own.
+
+    Returns:
+        Rows (d, k).
+    """
+    many = counts.to(affinity.dtype)
+    ties = affinity * many - (0.0 if loops else affinity.diagonal().diag())
+    degrees = ties.sum(1)
     scale = torch.where(degrees > 0.0, degrees, 1.0).rsqrt()
-    vectors: Tensor = torch.linalg.eigh(affinity * scale * scale[:, None])[1]
-    return vectors[:, -k:] * scale[:, None]
+    roots = many.sqrt()
+    vectors: Tensor = torch.linalg.eigh(ties * scale * scale[:, None] * roots[:, None] / roots)[1]
+    return vectors[:, -k:] * (scale / roots)[:, None]
 
 
 def cluster_qr(rows: Tensor) -> Tensor:

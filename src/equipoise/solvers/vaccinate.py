@@ -22,7 +22,7 @@ def vaccinate(gramians: Tensor, targets: Tensor, orders: Tensor, beta: float) ->
     all tasks and layers at once, and nothing is sent to the host.
 
     Degenerate input: a gradient that is zero, or was cancelled, has no angle: it is left alone and so is its target. A
-    target counts as at most 1 - 1e-6.
+    target counts as at most 1 - 1e-8.
 
     Source: Z. Wang et al., Gradient Vaccine, ICLR 2021, Algorithm 1.
 

@@ -17,6 +17,8 @@ from .storage import storing
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+    from equipoise.engine import StepRecord
+
 Row = dict[str, float | int | None]
 
 _BUFFERED_ROWS = 256  # at most this many steps wait in memory, on a GPU without having been waited for
@@ -99,7 +101,7 @@ class RunLog:
             self._epochs.cut("epoch", epoch - 1)
             self._board = _tensorboard(folder / "tensorboard", purge_step=step + 1 if step else None)
 
-    def step(self, step: int, epoch: int, record: Any) -> None:
+    def step(self, step: int, epoch: int, record: StepRecord) -> None:
         """Take note of a `Balancer` record, if it is the turn of this step."""
         if (step - 1) % self.every == 0:
             self._waiting.append((step, epoch, _kept(record)))
@@ -149,7 +151,7 @@ class RunLog:
         return row
 
 
-def _kept(record: Any) -> dict[str, Tensor]:
+def _kept(record: StepRecord) -> dict[str, Tensor]:
     kept = {"loss": record.losses.detach().clone(), "weight": record.weights.detach().clone()}
     shown = record.diagnostics
     if "assignment" in shown:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from equipoise.build import build_method
 from equipoise.core import MethodSpec
-from equipoise.engine import Balancer
+from equipoise.engine import Balancer, StepRecord
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import RunConfig
@@ -146,11 +146,12 @@ class Trainer:
             batch = next(batches, None)
             if batch is None:
                 return
-            self._step(moved(batch, self._device), log)
+            record = self._step(moved(batch, self._device))
             at.seconds += time.perf_counter() - began
+            log.step(at.step, at.epoch, record)
             self._after_step(log)
 
-    def _step(self, batch: Any, log: RunLog) -> None:
+    def _step(self, batch: Any) -> StepRecord:
         at = self._at
         losses = self.problem.losses(self._model, batch)
         self._optimizer.zero_grad(set_to_none=True)
@@ -160,7 +161,7 @@ class Trainer:
         self._loss_sums += record.losses
         if record.fallback is not None:
             self._fallbacks += record.fallback
-        log.step(at.step, at.epoch, record)
+        return record
 
     def _after_step(self, log: RunLog) -> None:
         at, train = self._at, self.config.train

@@ -21,5 +21,6 @@ def storing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(
-            f"{path} could not be written: {reason}. What was finished is kept: make room or writable, then resume."
+            f"{path} could not be written: {reason}. What was finished is kept: make room, or make it "
+            "writable, and resume."
         ) from error
