@@ -206,9 +206,14 @@ class NoSync(TorchDispatchMode):
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("masked", [False, True])
 def test_no_value_is_sent_to_the_host(criterion: str, masked: bool) -> None:
+    """A meta tensor has no values at all, and refuses to meet a tensor of another device."""
     values, reference = uniform(11, 0), reference_of(criterion, 11)
+    present = values > 0.3 if masked else None
     with NoSync():  # type: ignore[no-untyped-call]
-        kmeans_auto(values, values > 0.3 if masked else None, reference)
+        kmeans_auto(values, present, reference)
+    there = None if reference is None else Reference(*(table.to("meta") for table in reference))
+    nothing = None if present is None else present.to("meta")
+    assert kmeans_auto(values.to("meta"), nothing, there).shape == (11,)
 
 
 def test_bad_input_is_named() -> None:
