@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "terminal",
     },
     "actions": {
+        "advice",
         "terminal",
         "problems",
         "training",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from equipoise import catalogue
+from equipoise.advice import advise
 from equipoise.benchmark import plan as planning
 from equipoise.benchmark.plan import Overrides, PlanError
 from equipoise.benchmark.records import Plan, Record
@@ -153,9 +154,19 @@ def print_methods(name: str | None, form: str) -> None:
         print(catalogue.markdown(entries))
     elif name is not None:
         print(entries[0].doc)
+        print(catalogue.minimal_loop(entries[0]))
     else:
         rows = [[e.name, e.kind, e.summary, ", ".join(catalogue.options_of(e))] for e in entries]
         print_rows(["name", "kind", "what it does", "hyper-parameters"], rows)
+
+
+def print_advice(n_tasks: int, roomy: bool, missing_labels: bool, prefer: Any) -> None:
+    """Print which methods to try first, and why."""
+    for place, item in enumerate(
+        advise(n_tasks, roomy=roomy, missing_labels=missing_labels, prefer=prefer), start=1
+    ):
+        say(f"{place}. {item.method}: {item.reason}.")
+    say("Rules of thumb with their reasons, not a promise: compare on your own validation data.")
 
 
 def data(problem: str | None) -> dict[str, dict[str, Any]]:

@@ -153,18 +153,39 @@ def report(
 
 
 @app.command(
-    epilog="Examples:\n\nequipoise methods\n\nequipoise methods go4align\n\nequipoise methods --json"
+    epilog="Examples:\n\nequipoise methods\n\nequipoise methods go4align\n\nequipoise methods --json\n\n"
+    "equipoise methods --choose --tasks 11 --prefer balance --roomy"
 )
 def methods(
     name: Annotated[str | None, typer.Argument(help="One method or wrapper, to read all about it.")] = None,
     as_json: Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    choose: Annotated[bool, typer.Option("--choose", help="Recommend some; asks what is not given.")] = False,
+    tasks: Annotated[int | None, typer.Option(help="With --choose: the number of tasks.")] = None,
+    roomy: Annotated[
+        bool | None, typer.Option(help="With --choose: room and time for a gradient per task, or not.")
+    ] = None,
+    missing: Annotated[
+        bool | None, typer.Option("--missing-labels/--all-labels", help="With --choose: batches lack labels.")
+    ] = None,
+    prefer: Annotated[
+        str | None, typer.Option(help="With --choose: cost, balance, no-conflict or reference.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """List the balancing methods and wrappers, or describe one."""
     with errors_said(debug):
         from equipoise import actions
 
+        if choose:
+            wants = prefer or typer.prompt(
+                "Prefer cost, balance, no-conflict or reference", default="balance"
+            )
+            number = tasks or typer.prompt("How many tasks", type=int)
+            room = typer.confirm("Room and time for a gradient per task?") if roomy is None else roomy
+            lacking = typer.confirm("Do batches lack labels of some tasks?") if missing is None else missing
+            actions.print_advice(number, room, lacking, wants)
+            return
         form = "json" if as_json else "markdown" if markdown else "text"
         actions.print_methods(name, form)
 

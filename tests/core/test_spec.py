@@ -49,7 +49,7 @@ def test_json_and_label_go_both_ways(
         ("nashmlt", "A method should be one of .* Found 'nashmlt'. Did you mean 'nashmtl'"),
         (
             "ls+groupd",
-            "A wrapper should be one of grouped, every, ema, clip_norm. Found 'groupd'. Did you mean",
+            "A wrapper should be one of grouped, every, ema, clip_norm, log_losses. Found 'groupd'. Did you mean",
         ),
         (
             "go4align:group=2",

@@ -35,9 +35,9 @@ def test_names_of_the_wrong_number_or_twice() -> None:
 
 
 def test_head_weights_of_another_name_or_kind() -> None:
-    with pytest.raises(ValueError, match="`head_weights` should be one of same, unit. Found 'none'"):
+    with pytest.raises(ValueError, match="`head_weights` should be one of same, unit, log. Found 'none'"):
         balancer(head_weights="none")
-    with pytest.raises(ValueError, match="`head_weights` should be 'unit' for GradDrop"):
+    with pytest.raises(ValueError, match="`head_weights` should be 'unit' or 'log' for GradDrop"):
         balancer("graddrop", head_weights="same")
 
 

@@ -52,7 +52,7 @@ def test_parts_of_gamma_are_weights_without_grouping(part: str) -> None:
     assert method.reads == eq.Reads.LOSSES
     for step, expected in enumerate(reference(20, 0.01, 0.9)):
         weights = method(eq.TaskStats(torch.tensor(losses_at(step)).double()))
-        assert weights.tolist() == pytest.approx(expected[part], rel=1e-10)
+        assert weights.tolist() == pytest.approx(expected[part], rel=1e-6)
         assert method.diagnostics["indicators"].equal(weights)
 
 
@@ -102,7 +102,7 @@ def test_other_indicators_group_the_tasks_and_the_risk_weighs_the_groups(indicat
         stats = eq.TaskStats(torch.tensor(losses).double(), gramian=jacobian @ jacobian.T)
         weights, gamma = method(stats), plain(stats)
         found, labels = method.diagnostics["indicators"], method.diagnostics["assignment"]
-        assert found.tolist() == pytest.approx(numbers_of(indicator, losses, jacobian), rel=1e-10)
+        assert found.tolist() == pytest.approx(numbers_of(indicator, losses, jacobian), rel=1e-6)
         if step > 0 or indicator != "rate":
             low, high = found[labels == 0], found[labels == 1]
             assert float(low.max()) < float(high.min())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .stats import Reads, TaskStats
 
-HeadWeights = Literal["same", "unit"]
+HeadWeights = Literal["same", "unit", "log"]
 
 
 class Method(nn.Module, ABC):
@@ -22,7 +22,7 @@ class Method(nn.Module, ABC):
     Attributes:
         reads: the most that the method reads of a step.
         head_weights: whether the authors' code scales the gradients of task heads by the task weights
-            ("same") or leaves them alone ("unit"); the default of the `Balancer`.
+            ("same"), leaves them alone ("unit") or takes those of the log-losses ("log"); the `Balancer`'s default.
         max_norm: what the norm of the shared gradient is clipped to after everything else, 0 for no clipping.
         needs_positive_losses: whether the method divides by the losses or takes their logarithm.
         diagnostics: what the last call can tell beside its answer, detached: for example "indicators",

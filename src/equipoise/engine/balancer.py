@@ -38,7 +38,7 @@ class Balancer:
         shared: the shared parameters (with or without names), or the module that holds them; left out,
             they are inferred: the parameters that two or more losses reach. Loss-only methods do not need them.
         head_weights: "same" to scale the gradients of the heads by the task weights too, "unit" to leave
-            them alone; by default as in the code of the method's authors.
+            them alone, "log" to divide them by the losses; by default as in the code of the method's authors.
 
     Raises:
         TypeError: if `method` is no method.
@@ -61,10 +61,11 @@ class Balancer:
         _refuse_ranks()
         self.method = method
         self.head_weights: HeadWeights = head_weights or method.head_weights
-        check_one_of("head_weights", self.head_weights, ("same", "unit"))
+        check_one_of("head_weights", self.head_weights, ("same", "unit", "log"))
         if isinstance(method, Aggregator) and self.head_weights == "same":
             raise ValueError(
-                f"`head_weights` should be 'unit' for {type(method).__name__}, which has no task weights. Found 'same'."
+                f"`head_weights` should be 'unit' or 'log' for {type(method).__name__}, which has no task weights. "
+                "Found 'same'."
             )
         self._reader = LossReader(tasks, method.n_tasks)
         self._splitter = Splitter(shared, self._reader.tasks)
@@ -99,7 +100,7 @@ class Balancer:
         step = self._reader.read(losses, present)
         self._check_values(step)
         reads = self.method.reads
-        by_hand = reads > Reads.LOSSES or self.head_weights == "unit" or self.method.max_norm > 0
+        by_hand = reads > Reads.LOSSES or self.head_weights != "same" or self.method.max_norm > 0
         split = self._splitter.split(step.roots) if by_hand else None
         self.method.to(step.values.device)
         if split is None or reads == Reads.LOSSES:
@@ -172,10 +173,9 @@ class Balancer:
         if split is None:
             torch.autograd.backward(roots, used)
         else:
-            unit = self.head_weights == "unit"
-            ones = [torch.ones_like(w) for w in used] if unit else used
+            scales = self._head_scales(weights.detach(), step.values).to(step.values.dtype)
             shared = gradients_of(roots, used, split.shared, retain_graph=True)
-            heads = gradients_of(roots, ones, split.heads, retain_graph=False)
+            heads = gradients_of(roots, [scales[i] for i in step.roots], split.heads, retain_graph=False)
             if self.method.max_norm > 0:
                 factor = self._clip(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(shared))))
                 shared = [g * factor for g in shared]
@@ -199,7 +199,8 @@ class Balancer:
         if answer.requires_grad:
             (answer @ step.values.to(answer.dtype) + self.method.penalty()).backward()  # type: ignore[operator]
             answer = answer.detach()
-        weights = torch.ones_like(stats.losses) if isinstance(self.method, Aggregator) else answer
+        scales = self._head_scales(answer, stats.losses)
+        weights = scales if isinstance(self.method, Aggregator) else answer
         if isinstance(self.method, Aggregator):
             shared = answer * self._clip(torch.linalg.vector_norm(answer))
         else:
@@ -207,9 +208,16 @@ class Balancer:
             shared = (answer * self._clip(norm)).to(jacobian.dtype) @ jacobian
         accumulate_flat(split.shared, shared)
         for i, parameter, gradient in heads:
-            scaled = gradient if self.head_weights == "unit" else gradient * weights[i].to(gradient.dtype)
-            accumulate([parameter], [scaled])
+            accumulate([parameter], [gradient * scales[i].to(gradient.dtype)])
         return self._record(weights, step, gramian)
+
+    def _head_scales(self, weights: Tensor, losses: Tensor) -> Tensor:
+        """What the gradients of each task's head are multiplied by (m,)."""
+        if self.head_weights == "same":
+            return weights
+        if self.head_weights == "log":
+            return torch.where(losses > 0, 1.0 / losses, 0.0)
+        return torch.ones_like(losses)
 
     def _clip(self, norm: Tensor) -> Tensor:
         """What a shared gradient of this norm is multiplied by to respect the method's `max_norm`."""
@@ -226,13 +234,14 @@ class Balancer:
     def _check_values(self, step: StepLosses) -> None:
         values = step.values
         bad = ~values.isfinite()
-        if self.method.needs_positive_losses:
+        positive = self.method.needs_positive_losses or self.head_weights == "log"
+        if positive:
             absent = torch.zeros_like(bad) if step.mask is None else ~step.mask
             bad = bad | ((values <= 0) & ~absent)
         if not bool(bad.any()):
             return
         found = ", ".join(f"{self.tasks[i]}: {values[i].item():g}" for i in bad.nonzero()[:, 0].tolist())
-        kind = "finite and above 0" if self.method.needs_positive_losses else "finite"
+        kind = "finite and above 0" if positive else "finite"
         raise ValueError(
             f"Every loss should be {kind} for {type(self.method).__name__}. Found {found}. The method's state and "
             "the gradients are untouched: skip this batch, or look for what went wrong in it."

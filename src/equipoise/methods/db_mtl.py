@@ -34,6 +34,7 @@ class DBMTL(Aggregator):
             averaged; from the `Balancer`, for a loss that is not positive.
     """
 
+    head_weights = "log"
     needs_positive_losses = True
 
     def __init__(self, n_tasks: int, beta: float = 0.9) -> None:

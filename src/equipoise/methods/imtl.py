@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from equipoise.core import TaskStats
+from equipoise.core import GramianWeighting, TaskStats
+from equipoise.core.method import check_at_least
+from equipoise.solvers.equal_projections import equal_projections
 
-from .imtl_g import IMTLG
 
-
-class IMTL(IMTLG):
+class IMTL(GramianWeighting):
     """Learns a scale per task that brings all losses to 1, and projects the scaled gradients equally.
 
     The log-scales s (m,) are learned on sum_i (exp(s_i) L_i - s_i), as in `IMTLL`; the scaled gradients exp(s_i)
@@ -38,7 +38,9 @@ class IMTL(IMTLG):
     head_weights = "unit"
 
     def __init__(self, n_tasks: int, tolerance: float = 1e-12) -> None:
-        super().__init__(n_tasks, tolerance)
+        super().__init__(n_tasks)
+        check_at_least("tolerance", tolerance, 0.0)
+        self.tolerance = tolerance
         self.log_scales = nn.Parameter(torch.zeros(n_tasks, dtype=torch.float64))
         self._present = torch.zeros(n_tasks, dtype=torch.bool)
 
@@ -51,9 +53,11 @@ class IMTL(IMTLG):
         """The weights (k,) of the present tasks, whose graph is that of exp(s) alone."""
         scales = torch.exp(self.log_scales[index])
         fixed = scales.detach()
-        scaled = TaskStats(stats.losses * fixed, gramian=stats.gramian * fixed * fixed[:, None])
+        gramian = stats.gramian * fixed * fixed[:, None]
+        weights, converged = equal_projections(gramian, self.tolerance)
+        self.diagnostics = {"converged": converged}
         # The total that the Balancer differentiates is w'L: by this graph its gradient is that of exp(s)'L.
-        return super().weigh(scaled, index) * fixed + (scales - fixed)
+        return weights * fixed + (scales - fixed)
 
     def penalty(self) -> Tensor:
         """Minus the sum of the present tasks' log-scales, ()."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from equipoise.core import GramianWeighting, TaskStats
 from equipoise.core.method import check_at_least
+from equipoise.solvers.equal_projections import equal_projections
 
 
 class IMTLG(GramianWeighting):
@@ -39,17 +39,6 @@ class IMTLG(GramianWeighting):
 
     def weigh(self, stats: TaskStats, index: Tensor) -> Tensor:
         """The weights (k,) of the present tasks."""
-        norms = stats.gramian.diagonal().clamp(min=0).sqrt()
-        alive = norms > 0
-        scale = torch.where(alive, norms, 1.0)
-        cosines = stats.gramian / scale[:, None] / scale
-        cosines = cosines + torch.diag(torch.where(alive, 0.0, 1.0))
-        factor, info = torch.linalg.cholesky_ex(cosines)
-        ones = torch.ones_like(norms)
-        solution = torch.cholesky_solve(ones[:, None], factor)[:, 0]
-        raw = torch.where(alive, solution / scale, 0.0)
-        total = raw.sum()
-        well_posed = (info == 0) & (factor.diagonal().min() ** 2 > self.tolerance)
-        converged = well_posed & (total.abs() > self.tolerance * raw.abs().sum())
+        weights, converged = equal_projections(stats.gramian, self.tolerance)
         self.diagnostics = {"converged": converged}
-        return torch.where(converged, raw / torch.where(converged, total, 1.0), 1.0 / len(index))
+        return weights
