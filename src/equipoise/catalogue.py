@@ -56,9 +56,8 @@ def markdown(entries: list[Entry]) -> str:
     ]
     for entry in entries:
         options = ", ".join(f"`{text}`" for text in options_of(entry)) or "none"
-        lines.append(
-            f"| `{entry.name}` | {entry.kind} | {entry.summary} | {entry.reads} | {entry.heads} | {entry.cost} | {options} |"
-        )
+        cells = [f"`{entry.name}`", entry.kind, entry.summary, entry.reads, entry.heads, entry.cost, options]
+        lines.append(f"| {' | '.join(cells)} |")
     for entry in entries:
         lines += ["", f"## {entry.name}", "", "```text", entry.doc, "```"]
     return "\n".join(lines)
