@@ -305,7 +305,7 @@ if __name__ == "__main__":
 @pytest.mark.usefixtures("_no_figures")
 def test_ctrl_c_leaves_a_directory_to_go_on_with() -> None:
     Path("main.py").write_text(_SCRIPT.format(tests=TESTS))
-    words = ["bench", "toy", "--out", "run", "--jobs", "1", "--set", "sleep=0.01", "--epochs", "20"]
+    words = ["bench", "toy", "--out", "run", "--jobs", "1", "--set", "sleep=0.02", "--epochs", "5"]
     command = [sys.executable, "main.py", *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60

@@ -193,7 +193,7 @@ def test_an_interrupt_stops_the_workers_too(tmp_path: Path) -> None:
                 self.steps["interrupted"] = 1
                 os.kill(os.getpid(), signal.SIGINT)
 
-    plan = toy_plan(settings={"sleep": 0.01, "epochs": 20})
+    plan = toy_plan(settings={"sleep": 0.01, "epochs": 8})
     with pytest.raises(InterruptedRunError, match="have written their checkpoints"):
         go(plan, tmp_path, Early(), jobs=2)
     done = read_records(tmp_path)
@@ -208,7 +208,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from shown import go, toy_plan
 if __name__ == "__main__":
-    go(toy_plan(seeds=(0, 1), settings={{"sleep": 0.005, "epochs": 12}}), Path({where!r}), jobs={jobs}, resume=True)
+    go(toy_plan(seeds=(0, 1), settings={{"sleep": 0.005, "epochs": 6}}), Path({where!r}), jobs={jobs}, resume=True)
 """
 
 
@@ -232,7 +232,7 @@ def test_a_benchmark_killed_without_warning_goes_on(jobs: int, tmp_path: Path) -
     assert 1 <= done < 8
     with open(records, "ab") as file:
         file.write(b'{"run_id": "uw-')
-    plan = toy_plan(seeds=(0, 1), settings={"sleep": 0.005, "epochs": 12})
+    plan = toy_plan(seeds=(0, 1), settings={"sleep": 0.005, "epochs": 6})
     assert results(go(plan, tmp_path / "killed", resume=True)) == results(go(plan, tmp_path / "whole"))
     assert len(read_records(tmp_path / "killed")) == 8
 

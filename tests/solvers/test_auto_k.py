@@ -125,6 +125,14 @@ def test_groups_without_noise_are_found_and_equal_numbers_are_one(criterion: str
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
+def test_differences_below_a_millionth_of_the_spread_make_no_groups(criterion: str) -> None:
+    """Without that floor the four heaps of equal numbers would fit without any error."""
+    values = torch.tensor([0.0, 1e-9, 1.0, 1.0 + 1e-9], dtype=torch.float64).repeat(3)
+    labels = kmeans_auto(values, None, reference_of(criterion, 12))
+    assert labels.tolist() == [0, 0, 1, 1] * 3
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
 def test_one_and_two_numbers_are_one_group_and_three_may_be_two(criterion: str) -> None:
     for m in (0, 1, 2):
         assert (

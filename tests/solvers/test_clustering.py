@@ -47,6 +47,9 @@ def test_equal_numbers_share_a_group_whatever_the_rule_says() -> None:
     # Sorted: 1 (label 0), 1 (1), 2 (0), 2 (1), 2 (0), 7 (1); the first of the equal ones decides.
     values = torch.tensor([2.0, 1.0, 7.0, 2.0 + 1e-15, 1.0, 2.0], dtype=torch.float64)
     assert cluster_1d(values, 2, every_other)[0].tolist() == [0, 0, 1, 0, 0, 0]
+    # Sorted: 1 (label 0), 2 (1), 2 and a rounding (0), 7 (1).
+    values = torch.tensor([2.0 + 1e-15, 1.0, 7.0, 2.0], dtype=torch.float64)
+    assert cluster_1d(values, 2, every_other)[0].tolist() == [1, 0, 1, 1]
 
 
 def test_no_more_distinct_numbers_than_groups_are_their_own_groups() -> None:

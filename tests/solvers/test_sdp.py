@@ -1,3 +1,5 @@
+from functools import partial
+
 import cvxpy as cp
 import pytest
 import torch
@@ -111,6 +113,13 @@ def test_flag_is_down_when_stopped_early() -> None:
     found = kmeans_sdp(draw(11, 1), 5, tolerance=1e-8, most_iterations=10)
     assert not bool(found.converged)
     assert float(found.gap) > 1e-8
+
+
+def test_groups_of_a_relaxation_stopped_early_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equipoise.solvers.sdp.kmeans_sdp", partial(kmeans_sdp, most_iterations=10))
+    labels, converged = sdp_groups(draw(11, 1).sort().values, 5)
+    assert converged is False
+    assert labels.shape == (11,)
 
 
 def test_projection_onto_capped_weights_is_that_of_a_quadratic_programme() -> None:
