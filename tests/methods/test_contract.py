@@ -36,6 +36,13 @@ CLAIMS: dict[str, set[str]] = {
     "mgda+ema": {"on_simplex", "follows_task_order"},
     "nashmtl+clip_norm": {"conflicts_with_no_task", "follows_task_order"},
     "go4align:clustering=random": set(),
+    "go4align:clustering=spectral": {"follows_task_order"},
+    "go4align:clustering=agglomerative": {"follows_task_order"},
+    "go4align:clustering=quantile": {"follows_task_order"},
+    "go4align:clustering=none": {"follows_task_order"},
+    "go4align:groups=auto": {"follows_task_order"},
+    "go4align:indicator=grad_norm": {"follows_task_order"},
+    "go4align:indicator=cosine": {"follows_task_order"},
     "gls": {"follows_task_order", "ignores_loss_scale"},
     "uw_so": {"on_simplex", "follows_task_order"},
     "uw_o": {"follows_task_order", "ignores_loss_scale"},
@@ -86,7 +93,7 @@ def build(name: str, m: int) -> eq.Method:
     """The method for m tasks; with one task there is one group."""
     spec = eq.MethodSpec.parse(name)
     if spec.name == "go4align":
-        spec = eq.MethodSpec(spec.name, {**spec.kwargs, "groups": min(2, m)}, spec.wrappers)
+        spec = eq.MethodSpec(spec.name, {"groups": min(2, m), **spec.kwargs}, spec.wrappers)
     wrappers = tuple((w, {**kw, "groups": min(2, m)} if w == "grouped" else kw) for w, kw in spec.wrappers)
     return eq.build_method(eq.MethodSpec(spec.name, spec.kwargs, wrappers), m)
 
