@@ -103,7 +103,7 @@ def test_a_plan_is_shown_and_nothing_is_done() -> None:
         (["bench", "toy", "--set", "siz=3"], "Found 'siz'. Did you mean 'size'?"),
         (
             ["train", "toy", "--method", "stl:task=c"],
-            "`task` should be one of a, b or a position. Found 'c'.",
+            "`task`, a name or a position, should be one of a, b. Found 'c'.",
         ),
         (
             ["train", "toy", "--method", "ls", "--preset", "x"],

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": set(),
     "models": set(),
     "training": {"build", "core", "engine"},
-    "problems": {"data", "models", "training"},
+    "problems": {"core", "data", "models", "training"},
     "benchmark": {"problems", "training", "build", "core"},
     "report": {"benchmark", "training"},
     "__init__": {"build", "core", "engine", "methods", "wrappers"},

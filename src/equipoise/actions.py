@@ -19,6 +19,7 @@ from equipoise.benchmark.plan import Overrides, PlanError
 from equipoise.benchmark.records import Plan, Record
 from equipoise.benchmark.runner import How, run_plan
 from equipoise.benchmark.statistics import summarise
+from equipoise.core.names import read_value
 from equipoise.problems.registry import PROBLEMS, problem_class
 from equipoise.report.tables import metric_table, ranking_table
 from equipoise.report.verdict import verdict
@@ -35,7 +36,7 @@ def settings(given: Sequence[str] | None, **named: Any) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise PlanError(f"A setting should look like width=32. Found {text!r}.")
-        found[name.strip()] = _value(value.strip())
+        found[name.strip()] = read_value(value.strip())
     return found
 
 
@@ -210,16 +211,6 @@ def _baselines(text: str) -> Literal["own", "published"]:
     if text not in ("own", "published"):
         raise PlanError(f"`baselines` should be own or published. Found {text!r}.")
     return "own" if text == "own" else "published"
-
-
-def _value(text: str) -> Any:
-    """A number, list, true, false or null as JSON reads it; any other text as it is."""
-    for read in (json.loads, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _digits(record: Record, metric: str) -> list[str]:

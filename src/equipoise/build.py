@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .core import Method, MethodSpec, Weighting
+from .core.names import check_known
 from .methods import METHODS
 from .wrappers import WRAPPERS
 
@@ -43,10 +43,10 @@ def build_method(method: str | MethodSpec, n_tasks: int, **kwargs: Any) -> Metho
 
 def check_spec(spec: MethodSpec) -> None:
     """Refuse unknown methods, wrappers and hyper-parameters, naming the nearest one."""
-    _check_known("method", spec.name, METHODS)
+    check_known("A method", spec.name, METHODS)
     check_keywords(spec.name, METHODS[spec.name], spec.kwargs)
     for name, options in spec.wrappers:
-        _check_known("wrapper", name, WRAPPERS)
+        check_known("A wrapper", name, WRAPPERS)
         check_keywords(name, WRAPPERS[name], options)
 
 
@@ -59,16 +59,7 @@ def hyper_parameters(cls: type[Method]) -> dict[str, inspect.Parameter]:
 def check_keywords(name: str, cls: type[Method], given: Mapping[str, Any]) -> None:
     """Refuse hyper-parameters that a method or wrapper does not have."""
     for keyword in given:
-        _check_known(f"hyper-parameter of {name}", keyword, hyper_parameters(cls))
-
-
-def _check_known(kind: str, name: str, known: Iterable[str]) -> None:
-    names = list(known)
-    if name in names:
-        return
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"A {kind} should be one of {', '.join(names) or 'none'}. Found {name!r}.{hint}")
+        check_known(f"A hyper-parameter of {name}", keyword, hyper_parameters(cls))
 
 
 __all__ = ["METHODS", "WRAPPERS", "MethodSpec", "Weighting", "build_method", "check_spec", "hyper_parameters"]

@@ -66,7 +66,7 @@ def markdown(entries: list[Entry]) -> str:
 def minimal_loop(entry: Entry) -> str:
     """The training loop with this method, as a user would write it."""
     spec = f"ls+{entry.name}" if entry.kind == "wrapper" else entry.name
-    second = "balancer.measure" in entry.doc
+    second = {**METHODS, **WRAPPERS}[entry.name].second_batch
     measured = ["    balancer.measure(losses_of(model, other_batch))  # a second batch"] if second else []
     lines = [
         "",

@@ -131,7 +131,7 @@ def test_plans_are_compared_field_by_field() -> None:
         ),
         ({"methods": ("ls+evry",)}, r"Did you mean 'every'\?"),
         ({"methods": ("graddrop+every",)}, r"`base` should be a method that returns task weights"),
-        ({"methods": ("stl:task=c",)}, r"`task` should be one of a, b or a position\. Found 'c'\."),
+        ({"methods": ("stl:task=c",)}, r"`task`, a name or a position, should be one of a, b\. Found 'c'\."),
         (
             {"methods": ("ls", "ls")},
             r"`methods` should be different from each other\. Found ls more than once\.",

@@ -294,3 +294,23 @@ def test_measure_leaves_gradients_and_state_alone_and_shows_the_next_step_a_seco
     balancer.backward(losses_of(model, batch(seed=1)))
     with pytest.raises(eq.MissingStatisticError, match="call balancer.measure"):
         _ = Watch.seen.other
+
+
+def test_a_loss_only_method_needs_no_graph_for_its_second_batch() -> None:
+    class Second(eq.Weighting):
+        def forward(self, stats: eq.TaskStats) -> Tensor:
+            return stats.other.losses
+
+    def named() -> dict[str, Tensor]:
+        return dict(zip("abc", losses_of(model, batch()), strict=True))
+
+    model = network("mlp")
+    balancer = eq.Balancer(Second(3), tasks=["a", "b", "c"])
+    balancer.measure({"b": torch.tensor(4.0), "c": torch.tensor(5.0)})
+    assert balancer.backward(named()).weights.tolist() == [0.0, 4.0, 5.0]
+    balancer.measure(torch.tensor([1.0, torch.nan, 3.0]), present=[True, False, True])
+    assert balancer.backward(named()).weights.tolist() == [1.0, 0.0, 3.0]
+    with pytest.raises(eq.MissingStatisticError, match="call balancer.measure"):
+        balancer.backward(named())
+    with pytest.raises(ValueError, match="Every loss should be finite for Second"):
+        balancer.measure([torch.tensor(1.0), torch.tensor(torch.nan), torch.tensor(1.0)])

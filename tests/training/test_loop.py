@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import pytest
 import torch
 from torch import nn
 
+import equipoise as eq
 from equipoise.training.checkpoint import load_checkpoint
 from equipoise.training.config import RunConfig, TrainConfig
 from equipoise.training.loop import Trainer
 from equipoise.training.outcome import DivergedError, Hooks, InterruptedRunError, Outcome, Progress
+from equipoise.training.problem import Loaders
 from toy import Toy
 
-METHODS = ["ls", "uw", "famo", "rlw", "go4align:groups=2", "nashmtl", "graddrop", "stl:task=b"]
+METHODS = ["ls", "uw", "famo", "rlw", "go4align:groups=2", "nashmtl", "graddrop", "modo", "stl:task=b"]
 
 
 def config(method: str = "ls", **train: Any) -> RunConfig:
@@ -102,6 +105,64 @@ def test_progress_counts_every_step(tmp_path: Path) -> None:
     assert told[-1].epoch == 3
 
 
+def test_a_method_of_two_batches_gets_the_next_one_as_its_second(tmp_path: Path) -> None:
+    class Watched(Toy):
+        def losses(self, model: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
+            seen.append(batch)
+            return dict(super().losses(model, batch))
+
+    seen: list[Any] = []
+    toy = Watched(size=12)
+    order = [batch for epoch in (1, 2) for batch in list(toy.loaders(3).train.epoch(epoch))[:-1]]
+    outcome = run(tmp_path, config("modo", epochs=2), problem=toy)
+    assert len(toy.loaders(3).train) == 3
+    assert (outcome.steps, len(seen)) == (2, 4)
+    for place, taken in enumerate([1, 0, 3, 2]):  # the second batch is measured first
+        torch.testing.assert_close(seen[place][0], order[taken][0])
+    with pytest.raises(ValueError, match=r"at least 2 batch.*, which modo takes for a step\. Found 1\."):
+        run(tmp_path / "short", config("modo"), problem=Toy(size=4))
+
+
+class Follows(eq.Weighting):
+    """Weighs by the validation losses, which the loop has to show it."""
+
+    second_batch = "validation"
+
+    def forward(self, stats: eq.TaskStats) -> torch.Tensor:
+        return stats.other.losses
+
+
+@pytest.mark.parametrize("stops", [[], [3], [2, 5]])
+def test_a_method_of_validation_losses_sees_its_batches_in_turn(
+    stops: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(eq.METHODS, "follows", Follows)
+    seen: list[torch.Tensor] = []
+    parts = list(Toy().loaders(3).train.epoch(99))[:3]
+
+    class Watched(Toy):
+        def loaders(self, seed: int) -> Loaders:
+            return replace(super().loaders(seed), validation=parts)
+
+        def evaluate(self, model: nn.Module, loader: Any) -> dict[str, float]:
+            return {"a_mae": 1.0, "b_r2": 0.1, "b_mae": 1.0}
+
+        def losses(self, model: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
+            if not model.training:
+                assert not torch.is_grad_enabled()
+                seen.append(batch[0])
+            return dict(super().losses(model, batch))
+
+    how = config("follows", epochs=1)
+    for steps in stops:
+        with pytest.raises(InterruptedRunError):
+            run(tmp_path, how, stop_after(steps), problem=Watched())
+    outcome = run(tmp_path, how, problem=Watched())
+    assert (outcome.steps, len(seen)) == (8, 8)
+    for i, batch in enumerate(seen):
+        torch.testing.assert_close(batch, parts[i % len(parts)][0])
+
+
 def test_max_steps_ends_within_an_epoch_and_still_validates(tmp_path: Path) -> None:
     outcome = run(tmp_path, config(max_steps=19, evaluate_every=4))
     logged = rows(tmp_path / "logs" / "epochs.csv")
@@ -138,7 +199,7 @@ def test_a_single_task_run_trains_and_measures_its_own_task_only(tmp_path: Path)
 def test_stopped_and_resumed_is_the_same_run(method: str, stops: list[int], tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", config(method))
     for steps in stops:
-        with pytest.raises(InterruptedRunError, match=r"Stopped after step \d+ of 32\."):
+        with pytest.raises(InterruptedRunError, match=r"Stopped after step \d+ of (16|32)\."):
             run(tmp_path / "parts", config(method), stop_after(steps))
     parts = run(tmp_path / "parts", config(method))
     assert numbers(parts) == numbers(whole)
@@ -234,7 +295,9 @@ def test_a_metric_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_training_part_without_a_batch_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"should fill at least one batch\. Found none\."):
+    with pytest.raises(
+        ValueError, match=r"should fill at least 1 batch.*, which ls takes for a step\. Found 0\."
+    ):
         run(tmp_path, config(), problem=Toy(size=3))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import re
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from equipoise.build import build_method
 from equipoise.core import MethodSpec
+from equipoise.core.names import check_known
 from equipoise.training.config import RunConfig, TrainConfig
 from equipoise.training.problem import Problem
 from equipoise.training.setup import task_of
@@ -190,12 +190,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def known(kind: str, name: str, names: Iterable[str]) -> None:
     """Refuse a name that is not there, and give the nearest one."""
-    names = sorted(names)
-    if name in names:
-        return
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise PlanError(f"A {kind} should be one of {', '.join(names)}. Found {name!r}.{hint}")
+    check_known(f"A {kind}", name, sorted(names), PlanError)
 
 
 def _settings(

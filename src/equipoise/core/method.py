@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .stats import Reads, TaskStats
 
 HeadWeights = Literal["same", "unit", "log"]
+SecondBatch = Literal["", "train", "validation"]
 
 
 class Method(nn.Module, ABC):
@@ -25,6 +26,8 @@ class Method(nn.Module, ABC):
             ("same"), leaves them alone ("unit") or takes those of the log-losses ("log"); the `Balancer`'s default.
         max_norm: what the norm of the shared gradient is clipped to after everything else, 0 for no clipping.
         needs_positive_losses: whether the method divides by the losses or takes their logarithm.
+        second_batch: what `Balancer.measure` has to see before each step: nothing (""), an independent batch of
+            the training data ("train"), or one of the validation data ("validation").
         diagnostics: what the last call can tell beside its answer, detached: for example "indicators",
             "assignment", "group_weights", or "converged", a () bool that is False after a fallback.
 
@@ -38,6 +41,7 @@ class Method(nn.Module, ABC):
     head_weights: HeadWeights = "same"
     max_norm: float = 0.0
     needs_positive_losses: bool = False
+    second_batch: SecondBatch = ""
 
     def __init__(self, n_tasks: int) -> None:
         super().__init__()
@@ -139,6 +143,7 @@ class Wrapper(Weighting):
         self.head_weights = base.head_weights
         self.max_norm = base.max_norm
         self.needs_positive_losses = base.needs_positive_losses
+        self.second_batch = base.second_batch
 
     @property
     def reads(self) -> Reads:

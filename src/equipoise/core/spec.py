@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .names import read_value
+
 _PART = re.compile(r"\s*([a-z][a-z0-9_]*)\s*((?::.*)?)\s*")
 
 _PLUS = re.compile(r"\+(?=\s*[a-z])")  # not the plus of 1e+4
@@ -74,14 +76,5 @@ def _parse_part(part: str, text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip().isidentifier():
             raise ValueError(f"A hyper-parameter should look like 'groups=5'. Found {pair!r} in {text!r}.")
-        kwargs[key.strip()] = _value(value.strip())
+        kwargs[key.strip()] = read_value(value.strip())
     return match[1], kwargs
-
-
-def _value(text: str) -> Any:
-    for read in (json.loads, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text

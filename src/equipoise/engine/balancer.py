@@ -114,21 +114,25 @@ class Balancer:
     def measure(self, losses: Losses, *, present: Tensor | Sequence[bool] | None = None) -> TaskStats:
         """Measure a batch without touching gradients or the method's state.
 
-        The next `backward` shows the result to the method as the second batch, which MoDo and SDMGrad need:
-        call this on another batch, at the same parameters, just before it.
+        The next `backward` shows the result to the method as the second batch: MoDo and SDMGrad need another one
+        of the training data, CoBa one of the validation data. Call this at the same parameters, just before it.
 
         Args:
             losses: as for `backward`.
             present: as for `backward`.
 
         Returns:
-            The losses, Jacobian and Gramian of the batch, valid until the next call.
+            The losses, and for methods that read more than losses the Jacobian and Gramian, of the batch, valid until
+            the next call.
 
         Raises:
             ValueError: as `backward`.
         """
-        step = self._reader.read(losses, present)
+        step = self._reader.read(losses, present, graph=self.method.reads > Reads.LOSSES)
         self._check_values(step)
+        if self.method.reads == Reads.LOSSES:
+            self._other = TaskStats(step.values, present=step.mask)
+            return self._other
         split = self._splitter.split(step.roots)
         jacobian, _ = self._other_rows.measure(step.roots, split, self.method.n_tasks)
         self._other = TaskStats(step.values, present=step.mask, jacobian=jacobian, blocks=split.blocks)
@@ -165,7 +169,8 @@ class Balancer:
 
     def _by_losses(self, step: StepLosses, split: Split | None) -> StepRecord:
         """Weights from the losses alone, then one backward pass."""
-        weights = self.method(TaskStats(step.values, present=step.mask))
+        weights = self.method(TaskStats(step.values, present=step.mask, other=self._other))
+        self._other = None
         used = [weights[i].detach().to(step.values.dtype) for i in step.roots]
         if weights.requires_grad:
             (weights @ step.values.to(weights.dtype) + self.method.penalty()).backward()  # type: ignore[operator]

@@ -47,12 +47,17 @@ class LossReader:
         self.named = tasks is not None
         self.tasks = tuple(tasks) if tasks is not None else tuple(f"task {i}" for i in range(n_tasks))
 
-    def read(self, losses: Losses, present: Tensor | Sequence[bool] | None) -> StepLosses:
-        """The checked losses of one step; `present` (m,) bool marks those to use, all of them by default."""
+    def read(
+        self, losses: Losses, present: Tensor | Sequence[bool] | None, *, graph: bool = True
+    ) -> StepLosses:
+        """The checked losses of one step; `present` (m,) bool marks those to use, all of them by default.
+
+        Without `graph` the values are enough, and `roots` is empty.
+        """
         if isinstance(losses, Mapping):
             scalars = self._from_mapping(losses)
         elif isinstance(losses, Tensor):
-            return self._from_tensor(losses, self._mask(present))
+            return self._from_tensor(losses, self._mask(present), graph)
         else:
             self._check_number(len(losses))
             scalars = dict(enumerate(losses))
@@ -61,7 +66,8 @@ class LossReader:
             scalars = {i: loss for i, loss in scalars.items() if chosen[i]}
         for i, loss in scalars.items():
             self._check_scalar(i, loss)
-        return self._assemble({i: loss.detach() for i, loss in scalars.items()}, self._edges(scalars))
+        edges = self._edges(scalars) if graph else {}
+        return self._assemble({i: loss.detach() for i, loss in scalars.items()}, edges)
 
     def values(self, losses: Losses) -> Tensor:
         """The detached losses (m,), NaN for absent tasks, without a look at their graphs."""
@@ -85,15 +91,17 @@ class LossReader:
             )
         return {i: losses[name] for i, name in enumerate(self.tasks) if name in losses}
 
-    def _from_tensor(self, losses: Tensor, chosen: list[bool] | None) -> StepLosses:
+    def _from_tensor(self, losses: Tensor, chosen: list[bool] | None, graph: bool) -> StepLosses:
         m = len(self.tasks)
         if losses.ndim != 1:
             raise ValueError(f"`losses` should have shape ({m},). Found {tuple(losses.shape)}.")
         self._check_number(len(losses))
-        if losses.grad_fn is None:
-            self._refuse_without_graph(", ".join(self.tasks))
         kept = [i for i in range(m) if chosen is None or chosen[i]]
         values = losses.detach().unbind()
+        if not graph:
+            return self._assemble({i: values[i] for i in kept}, {})
+        if losses.grad_fn is None:
+            self._refuse_without_graph(", ".join(self.tasks))
         stacked = losses.grad_fn
         if stacked is not None and stacked.name() == "StackBackward0" and len(stacked.next_functions) == m:
             # The graph of each loss without the stack, through which zeros would flow into all other tasks.

@@ -22,11 +22,12 @@ class MoDo(Weighting):
     State: `shares` (m,).
     Scale: the weights sum to 1. gamma is in units of 1 / |g|^2: it has to follow the scale of the losses.
     Reference: L. Chen, H. Fernando, Y. Ying, T. Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization,
-        Generalization and Conflict-Avoidance", NeurIPS 2023, https://arxiv.org/abs/2305.20057, Algorithm 1.
+        Generalization and Conflict-Avoidance", NeurIPS 2023, https://arxiv.org/abs/2305.20057 (MoDo); rho from the
+        authors' code.
     Departures: the parameters move by the gradients of the batch given to `backward`, where the authors' code adds
-        those of the second batch. Heads are not weighted, as in that code. An absent task keeps its share and counts
-        with 0 in that step; the shares of the others sum to 1. The share of a task that only the second batch lacks
-        takes no step of its own.
+        those of the second batch, and LibMTL takes those of a third. Heads are not weighted, as in both. An
+        absent task keeps its share and counts with 0 in that step; the shares of the others sum to 1. The share of a
+        task that only the second batch lacks takes no step of its own.
 
     Args:
         n_tasks: the number of tasks m, at least 1.
@@ -39,6 +40,7 @@ class MoDo(Weighting):
     """
 
     head_weights = "unit"
+    second_batch = "train"
     shares: Tensor
 
     def __init__(self, n_tasks: int, gamma: float = 0.1, rho: float = 0.1) -> None:

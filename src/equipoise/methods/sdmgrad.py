@@ -24,13 +24,14 @@ class SDMGrad(Weighting):
     State: `shares` (m,).
     Scale: the weights sum to the number of present tasks.
     Reference: P. Xiao, H. Ban, K. Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic
-        Algorithms", NeurIPS 2023, https://arxiv.org/abs/2305.18409, Algorithm 1; s, momentum and the factor m from the
+        Algorithms", NeurIPS 2023, https://arxiv.org/abs/2305.18409 (SDMGrad); s, momentum and the factor m from the
         authors' code.
     Departures: all inner steps use the same two batches, as in the code, and the first of them moves the parameters,
         where the paper draws new ones. The code as published holds its three batches in one buffer, so that they are
-        one; this does as the paper says. Where no A_ii is positive the shares stay. The code then clips the
-        shared gradient to norm 1; wrap it in `ClipNorm` for that. An absent task keeps its share and counts with 0 in
-        that step. The share of a task that only the second batch lacks takes no step of its own.
+        one; this does as the paper says. It adds 1e-4 to A_ii under the root, where this takes 0 for what is below 0;
+        where no A_ii is positive the shares stay. The code then clips the shared gradient to norm 1; wrap it in
+        `ClipNorm` for that. An absent task keeps its share and counts with 0 in that step. The share of a task that
+        only the second batch lacks takes no step of its own.
 
     Args:
         n_tasks: the number of tasks m, at least 1.
@@ -45,6 +46,7 @@ class SDMGrad(Weighting):
     """
 
     head_weights = "unit"
+    second_batch = "train"
     shares: Tensor
 
     def __init__(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 from typing import Any
+
+from equipoise.core.names import check_known
 
 PROBLEMS: dict[str, str] = {
     "qm9": "equipoise.problems.qm9:QM9",
@@ -18,9 +19,6 @@ def problem_class(name: str) -> Any:
     Raises:
         ValueError: on an unknown name; the nearest one is given.
     """
-    if name not in PROBLEMS:
-        near = difflib.get_close_matches(name, PROBLEMS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"A problem should be one of {', '.join(PROBLEMS)}. Found {name!r}.{hint}")
+    check_known("A problem", name, PROBLEMS)
     module, _, attribute = PROBLEMS[name].partition(":")
     return getattr(import_module(module), attribute)

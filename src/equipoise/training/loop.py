@@ -16,6 +16,7 @@ from equipoise.build import build_method
 from equipoise.core import MethodSpec
 from equipoise.engine import Balancer, StepRecord
 
+from .batches import StepBatches
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import RunConfig
 from .logs import Row, RunLog
@@ -23,7 +24,7 @@ from .memory import PeakMemory
 from .metrics import delta_m
 from .outcome import DivergedError, Hooks, InterruptedRunError, Outcome, Progress
 from .problem import Problem
-from .setup import all_moved, moved, stream_seed, task_of, with_streams
+from .setup import all_moved, optimizer_of, stream_seed, task_of, with_streams
 
 _LOGGED_STEPS = 2000  # at most this many rows of a run's steps
 
@@ -80,8 +81,10 @@ class Trainer:
         method = build_method(with_streams(spec, stream_seed(config.seed, "method")), len(chosen))
         self._balancer = Balancer(method.to(self._device), tasks=self.tasks)
         self._loaders = problem.loaders(config.seed)
+        self._batches = StepBatches(self._loaders, method.second_batch, self._device)
         self._model = problem.model(config.seed).to(self._device)
-        self._optimizer, self._scheduler = self._build_optimizer()
+        learned = list(self._balancer.parameters())
+        self._optimizer, self._scheduler = optimizer_of(list(self._model.parameters()), learned, config)
         self._at = _Position()
         self._best_model: dict[str, Tensor] = {}
         self._best_metrics: dict[str, float] = {}
@@ -93,7 +96,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """How many steps the run has if it does not stop early."""
-        steps = self.config.train.epochs * len(self._loaders.train)
+        steps = self.config.train.epochs * self._batches.steps_per_epoch
         return min(steps, self.config.train.max_steps or steps)
 
     def run(self) -> Outcome:
@@ -105,8 +108,11 @@ class Trainer:
             ValueError: from the `Balancer`, if a loss is not finite; or if there is no training batch.
             StorageError: if logs or checkpoints cannot be written.
         """
-        if len(self._loaders.train) == 0:
-            raise ValueError("The training part should fill at least one batch. Found none.")
+        if self.steps == 0:
+            raise ValueError(
+                f"The training part should fill at least {self._batches.per_step} batch(es), which "
+                f"{self.config.method} takes for a step. Found {len(self._loaders.train)}."
+            )
         torch.manual_seed(stream_seed(self.config.seed, "training"))
         self._resume()
         at = self._at
@@ -120,18 +126,6 @@ class Trainer:
             log.close()
         return self._outcome()
 
-    def _build_optimizer(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.ReduceLROnPlateau]:
-        train = self.config.train
-        groups: list[dict[str, Any]] = [{"params": list(self._model.parameters()), "lr": self.config.lr}]
-        learned = list(self._balancer.parameters())
-        if learned:
-            groups.append({"params": learned, "lr": train.method_lr, "weight_decay": 0.0})
-        optimizer = torch.optim.Adam(groups)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, factor=train.plateau_factor, patience=train.plateau_patience, min_lr=train.min_lr
-        )
-        return optimizer, scheduler
-
     def _finished(self) -> bool:
         train, at = self.config.train, self._at
         impatient = train.patience is not None and at.stale >= train.patience
@@ -140,28 +134,41 @@ class Trainer:
     def _train_epoch(self, log: RunLog) -> None:
         at = self._at
         self._model.train()
-        batches = self._loaders.train.epoch(at.epoch, at.batch)
+        batches = self._batches.epoch(at.epoch, at.batch, at.step)
         while at.step < self.steps:
             began = time.perf_counter()
-            batch = next(batches, None)
-            if batch is None:
+            taken = next(batches, None)
+            if taken is None:
                 return
-            record = self._step(moved(batch, self._device))
+            record = self._step(*taken)
             at.seconds += time.perf_counter() - began
             log.step(at.step, at.epoch, record)
             self._after_step(log)
 
-    def _step(self, batch: Any) -> StepRecord:
+    def _step(self, batch: Any, second: Any) -> StepRecord:
         at = self._at
-        losses = self.problem.losses(self._model, batch)
         self._optimizer.zero_grad(set_to_none=True)
-        record = self._balancer.backward({task: losses[task] for task in self.tasks})
+        if second is not None:
+            self._measure(second)
+        record = self._balancer.backward(self._losses(batch))
         self._optimizer.step()
-        at.batch, at.step = at.batch + 1, at.step + 1
+        at.batch, at.step = at.batch + self._batches.per_step, at.step + 1
         self._loss_sums += record.losses
         if record.fallback is not None:
             self._fallbacks += record.fallback
         return record
+
+    def _measure(self, second: Any) -> None:
+        """Show the method its second batch: in evaluation mode if it is one of the validation part."""
+        validation = self._balancer.method.second_batch == "validation"
+        self._model.train(not validation)
+        with torch.set_grad_enabled(not validation):
+            self._balancer.measure(self._losses(second))
+        self._model.train()
+
+    def _losses(self, batch: Any) -> dict[str, Tensor]:
+        losses = self.problem.losses(self._model, batch)
+        return {task: losses[task] for task in self.tasks}
 
     def _after_step(self, log: RunLog) -> None:
         at, train = self._at, self.config.train
@@ -176,7 +183,7 @@ class Trainer:
         at, train = self._at, self.config.train
         row: Row = {"epoch": at.epoch, "step": at.step, "seconds": at.seconds}
         row["lr"] = self._optimizer.param_groups[0]["lr"]
-        means = self._loss_sums / max(at.batch, 1)
+        means = self._loss_sums / max(at.batch // self._batches.per_step, 1)
         row.update({f"train_{task}": mean for task, mean in zip(self.tasks, means.tolist(), strict=True)})
         last = at.epoch == train.epochs or at.step >= self.steps
         if last or at.epoch % train.evaluate_every == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,9 @@ from torch import Tensor
 
 from equipoise.build import METHODS, WRAPPERS, hyper_parameters
 from equipoise.core import MethodSpec
+from equipoise.core.names import check_known
+
+from .config import RunConfig
 
 
 def task_of(spec: MethodSpec, tasks: Sequence[str]) -> str | None:
@@ -29,11 +31,8 @@ def task_of(spec: MethodSpec, tasks: Sequence[str]) -> str | None:
     task = spec.kwargs.get("task", 0)
     if isinstance(task, int) and 0 <= task < len(tasks):
         return tasks[task]
-    if task in tasks:
-        return str(task)
-    near = difflib.get_close_matches(str(task), tasks, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"`task` should be one of {', '.join(tasks)} or a position. Found {task!r}.{hint}")
+    check_known("`task`, a name or a position,", str(task), tasks)
+    return str(task)
 
 
 def stream_seed(seed: int, stream: str) -> int:
@@ -51,6 +50,21 @@ def with_streams(spec: MethodSpec, seed: int) -> MethodSpec:
         return spec  # `build_method` says what is wrong
     wrappers = tuple((name, seeded(WRAPPERS[name], kwargs)) for name, kwargs in spec.wrappers)
     return MethodSpec(spec.name, seeded(METHODS[spec.name], spec.kwargs), wrappers)
+
+
+def optimizer_of(
+    model: Sequence[Tensor], learned: Sequence[Tensor], config: RunConfig
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.ReduceLROnPlateau]:
+    """Adam and its schedule, with a group of their own for the weights that the method learns."""
+    train = config.train
+    groups: list[dict[str, Any]] = [{"params": list(model), "lr": config.lr}]
+    if learned:
+        groups.append({"params": list(learned), "lr": train.method_lr, "weight_decay": 0.0})
+    optimizer = torch.optim.Adam(groups)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=train.plateau_factor, patience=train.plateau_patience, min_lr=train.min_lr
+    )
+    return optimizer, scheduler
 
 
 def moved(batch: Any, device: torch.device) -> Any:
