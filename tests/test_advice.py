@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
+import torch
 
 import equipoise as eq
+from draws import draw_jacobian
 from equipoise.advice import PREFERENCES, advise
 
 
@@ -28,6 +30,19 @@ def test_no_conflict_reads_gradients() -> None:
     for roomy in (True, False):
         first = advise(5, roomy=roomy, missing_labels=False, prefer="no-conflict")[0]
         assert eq.build_method(first.method, 5).reads == eq.Reads.GRAMIAN
+
+
+def test_what_is_recommended_against_conflict_lets_no_loss_rise() -> None:
+    advice = advise(3, roomy=True, missing_labels=False, prefer="no-conflict")
+    promised = [item.method for item in advice if "no loss rises" in item.reason]
+    assert promised == ["upgrad", "mgda"]
+    scales = torch.tensor([[1.0], [5.0], [25.0]], dtype=torch.float64)
+    for seed in range(100):
+        jacobian = scales * draw_jacobian("conflict", 3, 4, seed)
+        stats = eq.TaskStats(torch.ones(3), jacobian=jacobian)
+        for method in promised:
+            rise = -(jacobian @ (eq.build_method(method, 3)(stats) @ jacobian))
+            assert float(rise.max()) <= 1e-9 * float(jacobian.square().sum())
 
 
 def test_bad_questions() -> None:

@@ -27,11 +27,35 @@ def test_heads_and_cost_are_read_off_the_classes() -> None:
         "1",
         "1 / loss",
     )
-    assert (found["famo"].cost, found["mgda"].cost) == ("1 backward", "m backwards")
+    assert (found["uw"].cost, found["mgda"].cost) == ("1 backward", "m backwards")
+    assert found["famo"].cost == "1 backward, and 1 forward with `after_step`"
+    assert found["modo"].cost == "m backwards, twice"
     assert found["moco"].cost == "m backwards, state as large as the Jacobian"
+    assert found["config_m"].cost == "m backwards, state as large as the Jacobian"
+    assert found["gradvac_layers"].cost == "m backwards"
 
 
-@pytest.mark.parametrize("name", ["modo", "famo", "ema"])
+def test_a_page_has_every_entry_in_the_table_of_its_family() -> None:
+    page = markdown(catalogue())
+    tables = {part.partition("\n")[0]: part for part in page.split("\n## ")}
+    assert "[`famo`](#famo)" in tables["Methods that read losses only"]
+    assert "[`mgda`](#mgda)" in tables["Methods that read the Gramian"]
+    assert "[`graddrop`](#graddrop)" in tables["Methods that read the Jacobian"]
+    assert "[`ema`](#ema)" in tables["Wrappers"]
+    assert page.count("](#") == len(eq.METHODS) + len(eq.WRAPPERS)
+    assert "`tolerance=1.192e-07`" in page
+
+
+def test_one_entry_is_shown_with_its_defaults_and_its_loop() -> None:
+    shown = CliRunner().invoke(app, ["methods", "famo"]).output
+    assert shown.startswith(
+        "famo (weighting; 1 backward, and 1 forward with `after_step`; heads: task weights)"
+    )
+    assert "Defaults: famo:lr=0.025:weight_decay=1e-05" in shown
+    assert "balancer.after_step(" in shown
+
+
+@pytest.mark.parametrize("name", sorted({*eq.METHODS, *eq.WRAPPERS}))
 def test_the_minimal_loop_runs_as_it_is_printed(name: str) -> None:
     import torch
 
@@ -48,6 +72,7 @@ def test_the_minimal_loop_runs_as_it_is_printed(name: str) -> None:
         "losses_of": losses_of,
         "loader": [batch],
         "other_batch": batch,
+        "val_batch": batch,
         "tasks": ["a", "b"],
     }
     names["optimizer"] = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -71,4 +96,6 @@ def test_bad_questions_are_wrong_usage() -> None:
         app, ["methods", "--choose", "--tasks", "1", "--prefer", "cost", "--roomy", "--all-labels"]
     )
     assert "at least 2 to be balanced. Found 1" in asked.output
+    silent = CliRunner().invoke(app, ["methods", "--choose", "--tasks", "3"])
+    assert "Every question should have an answer. Found none: give --tasks, --roomy" in silent.output
     assert asked.exit_code in (1, 2)

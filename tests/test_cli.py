@@ -233,7 +233,7 @@ def test_methods_are_those_of_the_registry() -> None:
     table, page = run("methods").stdout, run("methods", "--markdown").stdout
     for name in (*eq.METHODS, *eq.WRAPPERS):
         assert name in table
-        assert f"| `{name}` |" in page
+        assert f"| [`{name}`](#{name}) |" in page
         assert f"## {name}\n" in page
     one = run("methods", "famo").stdout
     assert "Reference: B. Liu et al." in one

@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "data",
         "__init__",
         "actions",
+        "advice",
         "catalogue",
         "terminal",
     },

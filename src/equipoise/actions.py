@@ -154,6 +154,7 @@ def print_methods(name: str | None, form: str) -> None:
     elif form == "markdown":
         print(catalogue.markdown(entries))
     elif name is not None:
+        print(catalogue.heading(entries[0]))
         print(entries[0].doc)
         print(catalogue.minimal_loop(entries[0]))
     else:

@@ -50,9 +50,9 @@ def advise(n_tasks: int, *, roomy: bool, missing_labels: bool, prefer: Preferenc
     if prefer == "no-conflict" and not roomy:
         first = [
             Advice(
-                "mgda+every:steps=10",
+                "upgrad+every:steps=10",
                 "only gradients tell of conflict; measured at every tenth step they cost little time, though the "
-                "memory of m gradients is needed then",
+                "memory of m gradients is needed then; between those steps a loss may rise",
             ),
             *first,
         ]
@@ -66,7 +66,10 @@ def _by_losses(n_tasks: int, missing_labels: bool) -> list[Advice]:
         "one backward pass; evens out risks of different scale, and tasks with alike risks share a weight"
         + (f", which steadies {n_tasks} of them" if n_tasks >= _MANY_TASKS else ""),
     )
-    famo = Advice("famo", "one backward pass; lowers all losses at an alike relative rate")
+    famo = Advice(
+        "famo",
+        "one backward pass; lowers all losses at an alike relative rate; balancer.after_step(losses) is optional",
+    )
     uw = Advice(
         "uw", "one backward pass; learns a weight per task; add balancer.parameters() to the optimizer"
     )
@@ -89,10 +92,9 @@ def _by_gradients(n_tasks: int, prefer: Preference) -> list[Advice]:
         ),
     )
     if prefer == "no-conflict":
-        mgda = Advice(
-            "mgda:normalization=norm", "descends for every task, large or small; slow where tasks disagree"
-        )
-        return [nash, Advice("cagrad", "near the mean gradient, yet improves the worst-off task"), mgda]
+        upgrad = Advice("upgrad", "to first order no loss rises, and large gradients keep their say")
+        mgda = Advice("mgda", "to first order no loss rises; slow where tasks disagree or differ in scale")
+        return [upgrad, nash, mgda]
     return [nash, Advice("imtl_g", "equal projections on all task gradients, in closed form")]
 
 

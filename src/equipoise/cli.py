@@ -178,16 +178,30 @@ def methods(
         from equipoise import actions
 
         if choose:
-            wants = prefer or typer.prompt(
-                "Prefer cost, balance, no-conflict or reference", default="balance"
-            )
-            number = tasks or typer.prompt("How many tasks", type=int)
-            room = typer.confirm("Room and time for a gradient per task?") if roomy is None else roomy
-            lacking = typer.confirm("Do batches lack labels of some tasks?") if missing is None else missing
-            actions.print_advice(number, room, lacking, wants)
+            actions.print_advice(*_wants(tasks, roomy, missing, prefer))
             return
         form = "json" if as_json else "markdown" if markdown else "text"
         actions.print_methods(name, form)
+
+
+def _wants(
+    tasks: int | None, roomy: bool | None, missing: bool | None, prefer: str | None
+) -> tuple[int, bool, bool, str]:
+    """What the advice depends on; asks for what is None."""
+    from equipoise.advice import PREFERENCES
+
+    question = "Prefer " + "; ".join(f"{name} ({meaning})" for name, meaning in PREFERENCES.items())
+    try:
+        prefer = prefer or typer.prompt(question, default="balance")
+        tasks = typer.prompt("How many tasks", type=int) if tasks is None else tasks
+        roomy = typer.confirm("Room and time for a gradient per task?") if roomy is None else roomy
+        missing = typer.confirm("Do batches lack labels of some tasks?") if missing is None else missing
+    except typer.Abort:
+        raise ValueError(
+            "Every question should have an answer. Found none: give --tasks, --roomy or --no-roomy, "
+            "--missing-labels or --all-labels, and --prefer."
+        ) from None
+    return tasks, roomy, missing, prefer
 
 
 @app.command(epilog="Examples:\n\nequipoise data\n\nequipoise data qm9 --json")

@@ -55,6 +55,8 @@ CLAIMS: dict[str, set[str]] = {
     "softadapt": {"on_simplex", "follows_task_order"},
     "relobralo": {"follows_task_order"},
     "ldc_mtl": {"ignores_loss_scale"},
+    "coba": {"on_simplex", "follows_task_order"},
+    "coba:window=5:warmup=2": {"on_simplex", "follows_task_order"},
     "gradnorm": {"follows_task_order"},
     "gradvac": set(),
     "gradvac_layers": set(),
@@ -106,7 +108,8 @@ def stats_for(
         jacobian = jacobian * present[:, None]
         losses = torch.where(present, losses, 0.0)
     if method.reads == eq.Reads.LOSSES:
-        return eq.TaskStats(losses, present=present)
+        validation = eq.TaskStats(losses, present=present) if method.second_batch else None
+        return eq.TaskStats(losses, present=present, other=validation)
     if method.reads == eq.Reads.GRAMIAN:
         return eq.TaskStats(losses, present=present, gramian=jacobian @ jacobian.T)
     other = eq.TaskStats(losses, present=present, jacobian=jacobian.flip(1))  # an independent batch

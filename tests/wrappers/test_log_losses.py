@@ -99,7 +99,7 @@ def test_every_reads_no_rows_on_the_steps_between() -> None:
 
 
 def test_it_takes_over_the_bases_heads_and_clipping() -> None:
-    assert wrapped("cagrad").head_weights == "unit"
+    assert wrapped("cagrad").head_weights == "log"
     assert wrapped("nashmtl").head_weights == "same"
     assert wrapped("nashmtl").max_norm == 1.0
     assert wrapped("nashmtl").needs_positive_losses

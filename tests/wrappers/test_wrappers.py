@@ -7,6 +7,7 @@ import torch
 
 import equipoise as eq
 from draws import draw_jacobian
+from equipoise.wrappers.grouped import Grouped
 from networks import batch, count_passes, gradients, losses_of, network
 
 
@@ -96,6 +97,29 @@ def test_clip_norm_bounds_the_update() -> None:
             assert torch.allclose(found, found[0].expand(3))
         else:
             assert found.tolist() == [1, 1, 1]
+
+
+def test_clip_norm_divides_by_a_little_more_than_the_norm() -> None:
+    """As torch.nn.utils.clip_grad_norm_ does."""
+    parameter = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    parameter.grad = torch.tensor([3e-6, 0.0, 4e-6], dtype=torch.float64)
+    gramian = (parameter.grad @ parameter.grad).view(1, 1)
+    torch.nn.utils.clip_grad_norm_([parameter], 1e-6)
+    found = eq.build_method("ls+clip_norm:max_norm=1e-6", 1)(eq.TaskStats(torch.ones(1), gramian=gramian))
+    torch.testing.assert_close(found * 5e-6, parameter.grad.norm().view(1))
+
+
+@pytest.mark.parametrize(("base", "groups"), [(True, True), (True, False), (False, True), (False, False)])
+def test_grouped_falls_back_where_the_base_or_the_groups_do(base: bool, groups: bool) -> None:
+    class Base(eq.Weighting):
+        def forward(self, stats: eq.TaskStats) -> torch.Tensor:
+            self.diagnostics = {"converged": torch.tensor(base)}
+            return stats.losses
+
+    method = Grouped(Base(3))
+    method.grouping.forward = lambda x, *_: (x, {"converged": torch.tensor(groups)})  # type: ignore[method-assign]
+    method(eq.TaskStats(torch.ones(3)))
+    assert bool(method.diagnostics["converged"]) == (base and groups)
 
 
 def test_fig_5_variants_are_specifications() -> None:

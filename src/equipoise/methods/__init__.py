@@ -4,6 +4,7 @@ from equipoise.core import Method
 
 from .aligned_mtl import AlignedMTL
 from .cagrad import CAGrad
+from .coba import CoBa
 from .config import ConFIG
 from .config_m import MConFIG
 from .constant import Constant
@@ -74,6 +75,7 @@ METHODS: dict[str, type[Method]] = {
     "softadapt": SoftAdapt,
     "relobralo": ReLoBRaLo,
     "ldc_mtl": LDCMTL,
+    "coba": CoBa,
     "gradnorm": GradNorm,
     "gradvac": GradVac,
     "gradvac_layers": GradVacLayers,
@@ -119,6 +121,7 @@ __all__ = [
     "UWSO",
     "AlignedMTL",
     "CAGrad",
+    "CoBa",
     "ConFIG",
     "Constant",
     "DualProj",

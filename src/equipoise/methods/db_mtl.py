@@ -19,8 +19,8 @@ class DBMTL(Aggregator):
     State: the averages (m, n); none with beta = 0.
     Scale: m gradients as long as the longest average. The averages start at 0, so the first answers are shorter
         by 1 - beta^t.
-    Reference: B. Lin et al., "Dual-Balancing for Multi-Task Learning", 2023, https://arxiv.org/abs/2308.12029,
-        Algorithm 1.
+    Reference: B. Lin et al., "Dual-Balancing for Multi-Task Learning", 2023, https://arxiv.org/abs/2308.12029
+        (DB-MTL).
     Departures: 1 / L_i and 1 / |a_i| are exact, where the code adds 1e-8 to L_i and |a_i|; beta is constant, where the
         code can let it fall with the steps (by default it does not). A zero average adds nothing. An absent task
         keeps its average, and neither its average nor its length counts in that step.

@@ -27,11 +27,11 @@ class DWA(Weighting):
 
     Args:
         n_tasks: the number of tasks m, at least 1.
-        window: steps in each of the two windows, at least 1.
-        temperature: above 0; large values make the weights equal.
+        window: steps in each of the two windows, at least 1; 25 in the code of Nash-MTL.
+        temperature: above 0; large values make the weights equal; 2 in the paper.
 
     Raises:
-        ValueError: if a hyper-parameter is out of its range.
+        ValueError: if a hyper-parameter is out of its range; from the `Balancer`, for a loss that is not positive.
     """
 
     needs_positive_losses = True

@@ -25,7 +25,7 @@ class ExcessMTL(Weighting):
     State: S (m, n); `log_weights` (m,) up to a constant; `first_risks` and the last p (m,), NaN where not yet seen.
     Scale: the weights sum to m, those of absent tasks included.
     Reference: Y. He et al., "Robust Multi-Task Learning with Excess Risks", ICML 2024,
-        https://arxiv.org/abs/2402.02009, Eqs. 6, 7 and 9; the first risk and the factor m from the authors' code.
+        https://arxiv.org/abs/2402.02009, ExcessMTL; the first risk and the factor m from the authors' code.
     Departures: the paper averages the first risks over warm-up epochs, the code takes those of the first step, as this
         does. Kept as logarithms, the weights saturate where the code's product of exponentials overflows. A zero
         gradient is p = 0 and no first risk. While a task is absent its weight moves by its last p (one never seen, by

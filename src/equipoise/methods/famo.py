@@ -20,13 +20,15 @@ class FAMO(Weighting):
     along the gradient J_z' d, where J_z is the Jacobian of the softmax. All are (m,).
 
     Reads: losses, and the losses after the step.
-    State: `xi` (m,) and its Adam moments (m,), (m,), (m,); the losses and z of the step that waits for its
+    State: `xi` (m,), its Adam moments (m,), (m,) and steps (m,); the losses and z of the step that waits for its
         outcome (m,), (m,).
     Scale: the weights sum to 1 over the present tasks.
     Reference: B. Liu et al., "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 2023,
         https://arxiv.org/abs/2306.03792, Algorithm 1; Adam and its settings from the authors' code.
     Departures: where `after_step` is not called, the losses of the next step stand for those after this one,
-        which saves a forward pass and adds the noise of another batch. The code's lower bound of the losses is 0.
+        which saves a forward pass and adds the noise of another batch. The lower bound of the losses is 0, the code's
+        default. The stand-alone file of that code decays xi by 1e-2 and clips the shared gradient to norm 1; the code
+        of its experiments, and this, do not. xi rests for an absent task, which counts in z' d as one that fell by 0.
 
     Args:
         n_tasks: the number of tasks m, at least 1.
@@ -66,9 +68,13 @@ class FAMO(Weighting):
         return shares / shares.sum()
 
     def after_step(self, losses: Tensor) -> None:
-        """Learn from the losses (m,) that the step led to; a NaN stands for a task without one."""
+        """Learn from the losses (m,) that the step led to.
+
+        A NaN stands for a task without one. A loss that is infinite or below 0 teaches nothing either: its logarithm
+        would stay in xi for good, and the next `backward` tells that the step went wrong.
+        """
         losses = losses.detach().to(self.xi)
-        self._learn(losses, ~losses.isnan())
+        self._learn(losses, losses.isfinite() & (losses >= 0))
         self.waiting_losses.fill_(torch.nan)
 
     def _learn(self, losses: Tensor, present: Tensor) -> None:

@@ -20,7 +20,7 @@ class GradDrop(Aggregator):
     State: the position of the random stream.
     Scale: a sum over tasks; the shared gradient is then clipped to norm `max_norm`.
     Reference: Z. Chen et al., "Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign Dropout",
-        NeurIPS 2020, https://arxiv.org/abs/2010.06808, Algorithm 1, with the identity for the leak parameters.
+        NeurIPS 2020, https://arxiv.org/abs/2010.06808, Algorithm 1, with the identity for f and without leak.
     Departures: the paper works on the gradients of the features; as in the code that produced the published
         tables, this works on those of the shared parameters, and clips the sum. A coordinate in which
         all gradients are 0 stays 0.

@@ -21,7 +21,7 @@ class IMTL(GramianWeighting):
     State: `log_scales` (m,), parameters that an optimizer must step: add `balancer.parameters()` as a group.
     Scale: sum_i w_i exp(-s_i) = 1; some weights can be negative.
     Reference: L. Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021,
-        https://openreview.net/forum?id=IMPnRXEWpvr, Section 3.3 (hybrid balance).
+        https://openreview.net/forum?id=IMPnRXEWpvr, hybrid balance (IMTL).
     Departures: the paper gives the heads exp(s_i); here they are left alone, which differs by that factor of each
         head's learning rate, and does not show under optimizers that ignore the scale. The gradients are those of
         the shared parameters, where the paper also offers those of the shared features. An absent task adds nothing

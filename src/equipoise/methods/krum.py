@@ -21,7 +21,7 @@ class Krum(GramianWeighting):
     Reference: P. Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent",
         NeurIPS 2017,
         https://papers.nips.cc/paper/6617-machine-learning-with-adversaries-byzantine-tolerant-gradient-descent,
-        Section 4, and the variant Multi-Krum.
+        Krum and its variant Multi-Krum.
     Departures: made for m copies of one loss, where m > 2 outliers + 2 gives a guarantee; among tasks it has none.
         TorchJD sums distances, the paper, and this, squared ones. With fewer than outliers + 3 tasks the nearest
         one alone makes the score, and a task by itself is selected. The first of equal scores wins. No more tasks

@@ -20,17 +20,18 @@ class LRAnnealing(GramianWeighting):
     State: `weights` (m,).
     Scale: with "norm" w_i |g_i| is the sum of the norms in the long run; with "entries" the reference has weight 1.
     Reference: S. Wang, Y. Teng, P. Perdikaris, "Understanding and Mitigating Gradient Flow Pathologies in
-        Physics-Informed Neural Networks", SIAM J. Sci. Comput. 2021, https://arxiv.org/abs/2001.04536, Algorithm 1
-        ("entries"); S. Wang et al., "An Expert's Guide to Training Physics-Informed Neural Networks", 2023,
-        https://arxiv.org/abs/2308.08468, Algorithm 1 ("norm").
+        Physics-Informed Neural Networks", SIAM J. Sci. Comput. 2021, https://arxiv.org/abs/2001.04536 ("entries");
+        S. Wang et al., "An Expert's Guide to Training Physics-Informed Neural Networks", 2023,
+        https://arxiv.org/abs/2308.08468 ("norm").
     Departures: the papers update the weights every 10 or 1000 steps, here at each one; to do it less often, wrap it
-        in `Every`. The first one's code measures g_i with its weight, the preprint without, as here; the second
-        one's code takes the mean of the norms for their sum. A zero gradient leaves its weight as it is.
+        in `Every`. The first one's code measures g_i with its weight, the preprint without, as here; it takes the
+        mean over each weight matrix, then over these. The second one's code takes the mean of the norms for their
+        sum. A zero gradient leaves its weight as it is.
 
     Args:
         n_tasks: the number of tasks m, at least 1.
         statistic: "norm" or "entries".
-        decay: what is kept of the weights at each step, in [0, 1); 0.9 in both papers.
+        decay: what is kept of the weights at each step, in [0, 1); 0.9 in the code of both papers.
         reference: with "entries" the position of the residual loss of the equation, from 0 to m - 1.
 
     Raises:

@@ -16,8 +16,8 @@ class LS(Weighting):
     Reads: losses (only which of them are there).
     State: none.
     Scale: the weights sum to m.
-    Reference: B. Lin et al., "Reasonable Effectiveness of Random Weighting", TMLR 2022,
-        https://arxiv.org/abs/2111.10603, Section 3 (equal weighting); weights 1 as in the code of Nash-MTL.
+    Reference: B. Lin et al., "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning",
+        TMLR 2022, https://arxiv.org/abs/2111.10603 (equal weighting); weights 1 as in the code of Nash-MTL.
     Departures: none.
 
     Args:

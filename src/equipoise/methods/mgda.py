@@ -15,6 +15,8 @@ class MGDA(GramianWeighting):
 
     a = argmin over the simplex of |sum_i a_i g_i / c_i|^2, with c_i = 1, |g_i|, L_i or |g_i| L_i; w = m a (m,).
     Without normalisation, d = a J satisfies d' g_i >= |d|^2 for each i, so no loss rises to first order.
+    With it this does not hold: the weights are for the gradients as they are, so that long ones outweigh short ones,
+    and the loss of a short one can rise.
 
     Reads: Gramian, and the losses where it normalises by them.
     State: none.

@@ -24,11 +24,13 @@ class MoCo(Aggregator):
     Scale: a convex combination. Y starts at 0, so the first answers are shorter by 1 - (1 - beta)^t. gamma is in units
         of 1 / |g|^2: it has to follow the scale of the losses.
     Reference: H. Fernando et al., "Mitigating Gradient Bias in Multi-objective Learning: A Provably Convergent
-        Approach", ICLR 2023, https://openreview.net/forum?id=dLAYGdKTi2, Algorithm 1.
+        Approach", ICLR 2023, https://openreview.net/forum?id=dLAYGdKTi2 (MoCo). "The authors' code" is that in the
+        repository of their next paper, on `MoDo`.
     Departures: beta and gamma are constant, Y is not confined to a ball, and each update uses the result of the one
-        before: as in the authors' code, not as in the paper. The code's options to rescale Y for the shares are
-        left out. An absent task keeps its row of Y and its share and counts with 0 in that step; the shares of the
-        others then sum to 1. A task whose tracked gradient is zero attracts all shares, and the parameters rest.
+        before: as in the authors' code, not as in the paper. Their first code lets beta and gamma fall with the steps
+        and has no rho; LibMTL has a softmax for P. The code's options to rescale Y for the shares are left out. An
+        absent task keeps its row of Y and its share and counts with 0 in that step; the shares of the others then
+        sum to 1. A task whose tracked gradient is zero attracts all shares, and the parameters rest.
 
     Args:
         n_tasks: the number of tasks m, at least 1.

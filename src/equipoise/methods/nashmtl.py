@@ -20,7 +20,7 @@ class NashMTL(GramianWeighting):
     State: `previous` (m,), the last weights found, 1 at first.
     Scale: |w J|^2 = m before clipping. The clipping touches the shared gradient only.
     Reference: A. Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022,
-        https://arxiv.org/abs/2202.01017, Eq. 2 and Algorithm 1.
+        https://arxiv.org/abs/2202.01017, Algorithm 1.
     Departures: Newton's method to a residual of 1e-10, where the authors stop a sequence of convex programmes
         after 20 rounds. At a Pareto-stationary point, where no solution exists, the previous weights
         are kept, as in the authors' code, and "converged" in `diagnostics` is False. To solve less often than

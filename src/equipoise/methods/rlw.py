@@ -16,8 +16,8 @@ class RLW(Weighting):
     Reads: losses (only which of them are there).
     State: the position of the random stream.
     Scale: the weights sum to 1 when all tasks are present. An absent task's share is not given to the others.
-    Reference: B. Lin et al., "Reasonable Effectiveness of Random Weighting", TMLR 2022,
-        https://arxiv.org/abs/2111.10603, Section 3 (normal distribution).
+    Reference: B. Lin et al., "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning",
+        TMLR 2022, https://arxiv.org/abs/2111.10603 (RLW, normal distribution).
     Departures: the stream is the method's own and is saved with it; the authors use the global one.
 
     Args:
@@ -34,5 +34,6 @@ class RLW(Weighting):
 
     def forward(self, stats: TaskStats) -> Tensor:
         """The task weights (m,)."""
-        weights = torch.softmax(self.stream.normal(self.n_tasks), dim=0).to(stats.losses.device)
+        weights = torch.softmax(self.stream.normal(self.n_tasks), dim=0)
+        weights = weights.to(stats.losses.device, non_blocking=True)
         return torch.where(stats.present, weights, 0.0)

@@ -17,7 +17,7 @@ class SI(Weighting):
     State: none.
     Scale: w_i L_i = 1 for each present task.
     Reference: A. Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022,
-        https://arxiv.org/abs/2202.01017, Section 6 (baseline SI).
+        https://arxiv.org/abs/2202.01017 (baseline SI).
     Departures: none.
 
     Args:

@@ -37,7 +37,7 @@ class STCH(Weighting):
 
     Args:
         n_tasks: the number of tasks m, at least 1.
-        mu: above 0, in units of lambda L; the paper tries 0.01, 0.1, 0.5 and 1.
+        mu: above 0, in units of lambda L (with a warm-up, of m lambda f); 1 in the authors' multi-task code.
         preference: lambda (m,), at least 0 and not all 0, summing to 1 in the paper; 1 / m each if left out.
         reference: z (m,), lower bounds of the losses; 0 if left out.
         warmup: steps of the warm-up, at least 0; 0 for the form of the paper.

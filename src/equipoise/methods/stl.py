@@ -17,7 +17,7 @@ class STL(Weighting):
     State: none.
     Scale: the weights sum to 1.
     Reference: the single-task baseline of A. Navon et al., "Multi-Task Learning as a Bargaining Game", ICML 2022,
-        https://arxiv.org/abs/2202.01017, Section 6.
+        https://arxiv.org/abs/2202.01017 (baseline STL).
     Departures: none.
 
     Args:

@@ -10,7 +10,7 @@ _EPSILON = 1e-6  # torch.nn.utils.clip_grad_norm_ divides by the norm plus this
 
 
 class ClipNorm(Wrapper):
-    """Bounds the norm of the shared gradient by scaling all weights of the base, heads included.
+    """Bounds the norm of the shared gradient by scaling the weights of the base.
 
     w <- w min(1, max_norm / (|w J| + 1e-6)) with |w J|^2 = w' G w; w (m,), G (m, m).
 
@@ -19,7 +19,8 @@ class ClipNorm(Wrapper):
     Scale: |w J| is at most `max_norm`.
     Reference: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks",
         ICML 2013, https://arxiv.org/abs/1211.5063, Algorithm 1.
-    Departures: to clip the shared gradient alone, as Nash-MTL and GradDrop do, use their `max_norm`.
+    Departures: heads that follow the weights of the base are scaled too; to clip the shared gradient alone, as
+        Nash-MTL and GradDrop do, use their `max_norm`.
 
     Args:
         base: the weighting to scale.

@@ -16,7 +16,7 @@ class LogLosses(Wrapper):
 
     Reads: what the base reads, and losses.
     State: that of the base.
-    Scale: w_i L_i is the base's weight.
+    Scale: w_i L_i is the base's weight. Heads that the base leaves alone get 1 / L_i, the gradient of the logarithm.
     Reference: B. Lin et al., "Dual-Balancing for Multi-Task Learning", 2023, https://arxiv.org/abs/2308.12029,
         Section 3.1 (the logarithm of the losses before a gradient balancing method).
     Departures: the logarithm is exact, where authors' codes add 1e-8 to the loss. A base that itself divides by the
@@ -41,6 +41,8 @@ class LogLosses(Wrapper):
                 f"{type(base).__name__}, which does."
             )
         self.needs_positive_losses = True
+        if base.head_weights == "unit":
+            self.head_weights = "log"
 
     def forward(self, stats: TaskStats) -> Tensor:
         """The task weights (m,)."""
