@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from equipoise.solvers.kmeans import _interval_costs
+from equipoise.solvers.kmeans import interval_costs
 from equipoise.solvers.solution import single_threaded
 
 CRITERIA = ("gap", "bic")
@@ -59,7 +59,10 @@ def kmeans_auto(values: Tensor, present: Tensor | None = None, reference: Refere
 
     With 11 numbers in 2, 3 or 5 planted groups, "gap" found how many in 85 % of the draws and "bic", which takes
     chance pairs for groups in small samples, in 60 %; with 40 numbers in 2, 5 or 8 groups, both in 85 to 90 %. Two
-    numbers are one group for both. No value is sent to the host. Time grows as m^3: 0.4 ms for 11 numbers, 1.5 for 64.
+    numbers are one group for both. No value is sent to the host.
+
+    Cost: m / 2 numbers of groups, each with a look at all m^2 intervals, so time grows as m^3 and memory as m^2.
+    On one thread 0.4 ms for 11 numbers, 1.4 for 64, 8 for 200, 60 for 400.
 
     Source: R. Tibshirani, G. Walther and T. Hastie, Estimating the number of clusters in a data set via the gap
     statistic, Journal of the Royal Statistical Society B 63 (2001); S. Dudoit and J. Fridlyand, A prediction-based
@@ -104,7 +107,7 @@ def kmeans_auto(values: Tensor, present: Tensor | None = None, reference: Refere
 
 def partitions(ordered: Tensor, counts: Tensor, most: int) -> Partitions:
     """Finds the best partitions of rising numbers (m,), each counted `counts` times (m,), into 1 to `most` groups."""
-    costs = _interval_costs(ordered, counts)
+    costs = interval_costs(ordered, counts)
     least, ends, rest = [costs[0]], [], costs[1:]
     for _ in range(most - 1):
         nearest, end = (rest + least[-1][:-1, None]).min(0)

@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor
 
+from equipoise.solvers.kmeans_levels import borders_by_levels
 from equipoise.solvers.solution import single_threaded
+
+# Up to here the costs of all intervals at once take less time than fewer of them in more steps.
+DENSE = 256
 
 
 @single_threaded
@@ -15,9 +19,14 @@ def kmeans_1d(values: Tensor, k: int, present: Tensor | None = None) -> Tensor:
     distances to the first value of the interval, less n times the squared mean distance: at most a factor 2 n
     is lost to cancellation, so groups are told apart at their own scale even where values span many decades.
 
+    For k > 2, up to `DENSE` values are solved with the costs of all m^2 intervals. Beyond, the best i never falls
+    where j rises (see `borders_by_levels`), which needs k m log m time and m log m memory; and for k <= 2, m log m do.
+    The total cost is the least one to a relative 1e-10 for up to 1,000 values, also where the groups are tiny beside
+    the distances between them; only rounding of the sums enters, which grows with m.
+
     The answer is the same at every call, and no value is ever sent to the host. Values that are equal get the
-    same label; of several optima, the one whose boundaries come first in the sorted order. Time and memory grow as
-    m^2 for k > 2, as m log m for k <= 2.
+    same label. Of several optima, up to `DENSE` values or for k <= 2, the one whose boundaries come first in the
+    sorted order; beyond, rounding decides.
 
     Source: H. Wang and M. Song, Ckmeans.1d.dp: Optimal k-means Clustering in One Dimension by Dynamic Programming,
     The R Journal 3 (2011), for the recursion.
@@ -49,6 +58,8 @@ def kmeans_1d(values: Tensor, k: int, present: Tensor | None = None) -> Tensor:
     if k >= m:
         return torch.searchsorted(ordered, points)
     counts = torch.ones_like(ordered) if present is None else present[order].to(torch.float64)
+    if k > 2 and m > DENSE:
+        return torch.searchsorted(borders_by_levels(ordered, counts, k), points)
     last = _two_groups(ordered, counts) if k == 2 else _more_groups(ordered, counts, k)
     return torch.searchsorted(ordered[last], points)
 
@@ -70,7 +81,7 @@ def _two_groups(ordered: Tensor, counts: Tensor) -> Tensor:
 
 def _more_groups(ordered: Tensor, counts: Tensor, k: int) -> Tensor:
     """Returns the positions (k - 1,) of the last value of each group but the last one."""
-    costs = _interval_costs(ordered, counts)
+    costs = interval_costs(ordered, counts)
     least, rest = costs[0], costs[1:]
     ends = []
     for _ in range(k - 2):
@@ -82,8 +93,19 @@ def _more_groups(ordered: Tensor, counts: Tensor, k: int) -> Tensor:
     return torch.cat(last[::-1])
 
 
-def _interval_costs(ordered: Tensor, counts: Tensor) -> Tensor:
-    """Returns the sum of squares around the mean of the values from i to j (m, m), infinite for i > j."""
+def interval_costs(ordered: Tensor, counts: Tensor) -> Tensor:
+    """Measures all groups that k-means may make of rising numbers.
+
+    Each sum is taken around the first value of its interval i, ..., j and then moved to the mean, which loses at most a
+    factor 2 (j - i + 1) of the precision.
+
+    Args:
+        ordered: (m,) rising.
+        counts: (m,) in the same dtype, 1 for a value that counts and 0 for one that does not.
+
+    Returns:
+        The sum of squares around the mean of the values from i to j (m, m), infinite for i > j.
+    """
     below = counts.cumsum(0)
     sizes = (below - (below - counts)[:, None]).clamp_(min=1.0)
     offsets = (ordered - ordered[:, None]).triu_()
