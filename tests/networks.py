@@ -56,6 +56,10 @@ def encoder(kind: str) -> nn.Module:
             nn.Flatten(),
             nn.Linear(16, 8),
         )
+    elif kind == "conv no norm":
+        module = nn.Sequential(
+            nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 8)
+        )
     elif kind == "attention":
         layer = nn.TransformerEncoderLayer(2, 1, 8, dropout=0.0, batch_first=True)
         module = nn.Sequential(nn.Unflatten(1, (3, 2)), layer, nn.Flatten(), nn.Linear(6, 8))

@@ -201,10 +201,3 @@ def test_state_of_another_method() -> None:
         ValueError, match=r"The tasks of the state should be \['seg', 'depth', 'normal'\]. Found \['a'"
     ):
         balancer().load_state_dict(other.state_dict())
-
-
-def test_distributed_runs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    with pytest.raises(RuntimeError, match="one process in this version. Found 2 ranks"):
-        balancer()

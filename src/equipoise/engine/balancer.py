@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from equipoise.core import Aggregator, HeadWeights, Method, Reads, TaskStats
-from equipoise.core.method import check_one_of
+from equipoise.core.method import check_at_least, check_one_of
 
-from .gradients import Rows, Shared, Split, Splitter, accumulate, accumulate_flat, gradients_of
-from .losses import Losses, LossReader, StepLosses
+from .amp import LossScale
+from .checks import bad_losses, refuse_losses, warn_if_stuck
+from .distributed import Ranks, Shares, plain
+from .gradients import Shared, Split, Splitter
+from .losses import Counts, Losses, LossReader, StepLosses
 from .record import StepRecord
-
-_CLIP_EPSILON = 1e-6  # torch.nn.utils.clip_grad_norm_ divides by the norm plus this
-_PATIENCE = 10  # steps after which a learned weight that never moved is warned about
+from .rows import Rows
+from .steps import Steps
 
 
 class Balancer:
@@ -31,6 +33,11 @@ class Balancer:
     backward pass per task and none besides; their gradients are written to `.grad` by hand, so hooks that
     wait for gradient accumulation do not run.
 
+    In a distributed run all ranks get the same weights: losses and rows are averaged over the ranks, weighted by
+    `counts`. Loss-only methods exchange 2 m numbers and leave the gradients to DistributedDataParallel; the others
+    also exchange the rows, m n numbers, each while the next one is measured, and DistributedDataParallel has nothing
+    left to do. Every rank has to see all losses in its first step.
+
     Args:
         method: from `build_method`, or a method class.
         tasks: the names of the tasks in order; needed where losses come as a mapping, so that a missing key
@@ -39,11 +46,18 @@ class Balancer:
             they are inferred: the parameters that two or more losses reach. Loss-only methods do not need them.
         head_weights: "same" to scale the gradients of the heads by the task weights too, "unit" to leave
             them alone, "log" to divide them by the losses; by default as in the code of the method's authors.
+        scaler: the `torch.amp.GradScaler` of a float16 loop. Give the losses unscaled; `.grad` gets scaled gradients
+            for `scaler.step`. A step that the scaler skips leaves no trace in the method.
+        accumulate: micro-batches in each step of the optimizer. Give the losses undivided; the gradients are the mean
+            over the window. Methods that read gradients add up the rows, are asked once at the end of the window,
+            and equal one large batch; loss-only methods are asked at its first micro-batch and keep those weights.
+        check_finite: "raise" an error at once where a loss is not finite, which waits for the device, or "defer" it to
+            the next step, which does not; by default "raise" on the CPU and "defer" on CUDA.
+        process_group: the ranks to average over; by default all of them.
 
     Raises:
         TypeError: if `method` is no method.
-        ValueError: on names, shared parameters or head weights that do not fit.
-        RuntimeError: in a distributed run of more than one process, which this version does not support.
+        ValueError: on names, shared parameters, head weights or options that do not fit.
     """
 
     def __init__(
@@ -53,12 +67,15 @@ class Balancer:
         tasks: Sequence[str] | None = None,
         shared: Shared | None = None,
         head_weights: HeadWeights | None = None,
+        scaler: Any = None,
+        accumulate: int = 1,
+        check_finite: str | None = None,
+        process_group: Any = None,
     ) -> None:
         if not isinstance(method, Method):
             raise TypeError(
                 f"`method` should be a method, for example build_method('go4align', 3). Found {method!r}."
             )
-        _refuse_ranks()
         self.method = method
         self.head_weights: HeadWeights = head_weights or method.head_weights
         check_one_of("head_weights", self.head_weights, ("same", "unit", "log"))
@@ -67,27 +84,50 @@ class Balancer:
                 f"`head_weights` should be 'unit' or 'log' for {type(method).__name__}, which has no task weights. "
                 "Found 'same'."
             )
+        check_at_least("accumulate", accumulate, 1)
+        check_one_of("check_finite", check_finite or "raise", ("raise", "defer"))
+        self._check_finite = check_finite
+        self._ranks = Ranks(process_group)
+        self._scale = LossScale(scaler, method)
         self._reader = LossReader(tasks, method.n_tasks)
         self._splitter = Splitter(shared, self._reader.tasks)
-        self._rows = Rows()
         self._other_rows = Rows()
-        self._other: TaskStats | None = None
+        self._run = Steps(
+            method, self.tasks, self.head_weights, self._scale, splitter=self._splitter, length=accumulate
+        )
         self._versions = {name: parameter._version for name, parameter in method.named_parameters()}
         self._steps = 0
+        self._saw_rows = False
+        self._alike = False  # whether the ranks have compared the method's state
+        self._bad: tuple[Tensor, StepLosses] | None = None  # losses that "defer" has not looked at yet
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The names of the tasks in order."""
         return self._reader.tasks
 
-    def backward(self, losses: Losses, *, present: Tensor | Sequence[bool] | None = None) -> StepRecord:
+    @property
+    def skipped(self) -> int:
+        """Steps that the scaler has skipped; the last one counts when the next begins."""
+        return self._scale.skipped
+
+    def backward(
+        self,
+        losses: Losses,
+        *,
+        present: Tensor | Sequence[bool] | None = None,
+        counts: Counts | None = None,
+    ) -> StepRecord:
         """Add the balanced gradients of the losses to `.grad`.
 
         Args:
             losses: one scalar per task: a tensor (m,), a sequence, or a mapping from task names, from which
                 absent tasks are left out.
-            present: which tasks to use (m,) bool, where losses come as a tensor or sequence; default all. The
-                loss of an absent task may be anything, NaN included.
+            present: which tasks to use (m,) bool; default all that are given. The loss of an absent task may be
+                anything, NaN included.
+            counts: how many labelled samples each loss is the mean of (m,), for runs of several ranks or micro-batches
+                whose losses should count by that; give it on all ranks or on none. With it a loss-only method's
+                gradients are averaged here, not by DistributedDataParallel, so that ranks may lack tasks.
 
         Returns:
             The weights and what else was measured, detached.
@@ -96,22 +136,43 @@ class Balancer:
             ValueError: on losses of the wrong number, not scalar, without a graph, not finite, or not positive
                 where the method divides by them, and where the shared parameters cannot be told.
                 Method and gradients are untouched then.
+            RuntimeError: if another rank does not answer.
         """
+        ranks = self._ranks if self._ranks.number > 1 else None
         step = self._reader.read(losses, present)
-        self._check_values(step)
-        reads = self.method.reads
-        by_hand = reads > Reads.LOSSES or self.head_weights != "same" or self.method.max_norm > 0
-        split = self._splitter.split(step.roots) if by_hand else None
         self.method.to(step.values.device)
-        if split is None or reads == Reads.LOSSES:
-            record = self._by_losses(step, split)
+        amounts = self._reader.amounts(counts, step)
+        step, shares = self._together(step, amounts, ranks)
+        self._check_values(step, shares)
+        window = self._run.window
+        if window.first:
+            self._run.begin()
+        by_losses = window.reads == Reads.LOSSES
+        # Steps with and without rows must not take turns with DistributedDataParallel, which may rely on its own passes.
+        self._saw_rows = self._saw_rows or not by_losses
+        by_hand = not by_losses or self.head_weights != "same" or self.method.max_norm > 0
+        by_hand = by_hand or (ranks is not None and (counts is not None or self._saw_rows))
+        split = self._split(step, ranks) if by_hand else None
+        if split is not None and not by_losses:
+            record = self._run.by_rows(step, split, amounts, shares, ranks)
+        elif split is not None:
+            record = self._run.by_losses(step, split, shares, ranks)
         else:
-            record = self._by_rows(step, split, reads)
-        self._steps += 1
-        self._warn_if_stuck()
+            if shares is not None:
+                self._refuse_uneven(shares, step)
+            record = self._run.by_losses(step, None, None, None)
+        if self._run.end():
+            self._steps += 1
+            warn_if_stuck(self._steps, self.method, self._versions)
         return record
 
-    def measure(self, losses: Losses, *, present: Tensor | Sequence[bool] | None = None) -> TaskStats:
+    def measure(
+        self,
+        losses: Losses,
+        *,
+        present: Tensor | Sequence[bool] | None = None,
+        counts: Counts | None = None,
+    ) -> TaskStats:
         """Measure a batch without touching gradients or the method's state.
 
         The next `backward` shows the result to the method as the second batch: MoDo and SDMGrad need another one
@@ -120,6 +181,7 @@ class Balancer:
         Args:
             losses: as for `backward`.
             present: as for `backward`.
+            counts: as for `backward`.
 
         Returns:
             The losses, and for methods that read more than losses the Jacobian and Gramian, of the batch, valid until
@@ -128,30 +190,54 @@ class Balancer:
         Raises:
             ValueError: as `backward`.
         """
-        step = self._reader.read(losses, present, graph=self.method.reads > Reads.LOSSES)
-        self._check_values(step)
-        if self.method.reads == Reads.LOSSES:
-            self._other = TaskStats(step.values, present=step.mask)
-            return self._other
-        split = self._splitter.split(step.roots)
-        jacobian, _ = self._other_rows.measure(step.roots, split, self.method.n_tasks)
-        self._other = TaskStats(step.values, present=step.mask, jacobian=jacobian, blocks=split.blocks)
-        return self._other
+        ranks = self._ranks if self._ranks.number > 1 else None
+        reads = self.method.reads
+        step = self._reader.read(losses, present, graph=reads > Reads.LOSSES)
+        amounts = self._reader.amounts(counts, step)
+        step, shares = self._together(step, amounts, ranks)
+        self._check_values(step, shares)
+        if reads == Reads.LOSSES:
+            self._run.other = TaskStats(step.values, present=step.mask)
+            return self._run.other
+        split = self._split(step, ranks)
+        totals = None if shares is None else torch.where(shares.totals > 0, shares.totals, 1.0)
+        scale = self._scale.factor(step.values.device)
+        factors = None if shares is None else amounts
+        self._other_rows.add(step.roots, split, factors, scale=scale, ranks=ranks)
+        jacobian, _ = self._other_rows.finish(split, totals, None)
+        self._run.other = TaskStats(step.values, present=step.mask, jacobian=jacobian, blocks=split.blocks)
+        return self._run.other
 
     def after_step(self, losses: Losses) -> None:
         """Tell the method the losses after the optimizer step; only FAMO listens, and does without too."""
-        self.method.after_step(self._reader.values(losses))
+        values = self._reader.values(losses)
+        if self._ranks.number > 1:
+            seen = ~values.isnan()
+            shares = self._ranks.share(torch.where(seen, values, 0.0), seen.double())
+            values = torch.where(shares.totals > 0, shares.means, torch.nan)
+        self.method.after_step(values)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The learned weights of the method, for an optimizer group of their own; most methods have none."""
         return self.method.parameters()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes from step to step, random streams included; loads with `weights_only=True`."""
+        """All that changes from step to step, random streams included; loads with `weights_only=True`.
+
+        Raises:
+            RuntimeError: within a window of micro-batches.
+        """
+        if not self._run.window.first:
+            raise RuntimeError(
+                f"A state should be saved between two steps of the optimizer. Found micro-batch "
+                f"{self._run.window.position} of {self._run.window.length} done."
+            )
         return {
             "method": type(self.method).__name__,
             "tasks": list(self.tasks),
             "steps": self._steps,
+            "saw_rows": self._saw_rows,
+            "weights": self._run.window.weights,
             "state": self.method.state_dict(),
         }
 
@@ -165,111 +251,50 @@ class Balancer:
             if state[key] != own:
                 raise ValueError(f"The {key} of the state should be {own}. Found {state[key]}.")
         self.method.load_state_dict(state["state"])
-        self._steps = state["steps"]
+        self._run.window.weights = state["weights"]
+        self._steps, self._saw_rows = state["steps"], state["saw_rows"]
+        self._alike = False
 
-    def _by_losses(self, step: StepLosses, split: Split | None) -> StepRecord:
-        """Weights from the losses alone, then one backward pass."""
-        weights = self.method(TaskStats(step.values, present=step.mask, other=self._other))
-        self._other = None
-        used = [weights[i].detach().to(step.values.dtype) for i in step.roots]
-        if weights.requires_grad:
-            (weights @ step.values.to(weights.dtype) + self.method.penalty()).backward()  # type: ignore[operator]
-        roots = list(step.roots.values())
-        if split is None:
-            torch.autograd.backward(roots, used)
-        else:
-            scales = self._head_scales(weights.detach(), step.values).to(step.values.dtype)
-            shared = gradients_of(roots, used, split.shared, retain_graph=True)
-            heads = gradients_of(roots, [scales[i] for i in step.roots], split.heads, retain_graph=False)
-            if self.method.max_norm > 0:
-                factor = self._clip(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(shared))))
-                shared = [g * factor for g in shared]
-            accumulate(split.shared, shared)
-            accumulate(split.heads, heads)
-        return self._record(weights, step, None)
+    def _together(
+        self, step: StepLosses, amounts: Tensor, ranks: Ranks | None
+    ) -> tuple[StepLosses, Shares | None]:
+        """The step as all ranks see it together, and who has how many labels."""
+        if ranks is None:
+            if step.number == 0:
+                raise ValueError(
+                    "At least one task should be present in a step. Found none: skip this batch."
+                )
+            return step, None
+        if not self._alike:
+            state = plain(self.method.state_dict())
+            ranks.check_alike(
+                "The state of the method", state, step.values.device, "give all ranks the same seed."
+            )
+            self._alike = True
+        shares = ranks.share(step.values, amounts)
+        mask = shares.totals > 0
+        everywhere = mask.device.type == "cpu" and bool(mask.all())
+        return replace(step, values=shares.means, mask=None if everywhere else mask), shares
 
-    def _by_rows(self, step: StepLosses, split: Split, reads: Reads) -> StepRecord:
-        """One backward pass per task, then the answer from the rows."""
-        jacobian, heads = self._rows.measure(step.roots, split, self.method.n_tasks)
-        if step.mask is None:
-            self._splitter.check_rows(split, jacobian)
-        stats = TaskStats(
-            step.values, present=step.mask, jacobian=jacobian, blocks=split.blocks, other=self._other
-        )
-        self._other = None
-        gramian = stats.gramian
-        if reads == Reads.GRAMIAN:
-            stats = TaskStats(step.values, present=step.mask, gramian=gramian)
-        answer = self.method(stats)
-        if answer.requires_grad:
-            (answer @ step.values.to(answer.dtype) + self.method.penalty()).backward()  # type: ignore[operator]
-            answer = answer.detach()
-        scales = self._head_scales(answer, stats.losses)
-        weights = scales if isinstance(self.method, Aggregator) else answer
-        if isinstance(self.method, Aggregator):
-            shared = answer * self._clip(torch.linalg.vector_norm(answer))
-        else:
-            norm = (answer @ gramian @ answer).clamp(min=0).sqrt()
-            shared = (answer * self._clip(norm)).to(jacobian.dtype) @ jacobian
-        accumulate_flat(split.shared, shared)
-        for i, parameter, gradient in heads:
-            accumulate([parameter], [gradient * scales[i].to(gradient.dtype)])
-        return self._record(weights, step, gramian)
-
-    def _head_scales(self, weights: Tensor, losses: Tensor) -> Tensor:
-        """What the gradients of each task's head are multiplied by (m,)."""
-        if self.head_weights == "same":
-            return weights
-        if self.head_weights == "log":
-            return torch.where(losses > 0, 1.0 / losses, 0.0)
-        return torch.ones_like(losses)
-
-    def _clip(self, norm: Tensor) -> Tensor:
-        """What a shared gradient of this norm is multiplied by to respect the method's `max_norm`."""
-        if self.method.max_norm == 0:
-            return torch.ones_like(norm)
-        return (self.method.max_norm / (norm + _CLIP_EPSILON)).clamp(max=1.0)
-
-    def _record(self, weights: Tensor, step: StepLosses, gramian: Tensor | None) -> StepRecord:
-        shown = {name: value.detach() for name, value in self.method.diagnostics.items()}
-        converged = shown.pop("converged", None)
-        fallback = None if converged is None else ~converged
-        return StepRecord(weights.detach(), step.values.double(), gramian, fallback, shown)
-
-    def _check_values(self, step: StepLosses) -> None:
-        values = step.values
-        bad = ~values.isfinite()
+    def _check_values(self, step: StepLosses, shares: Shares | None) -> None:
+        """Refuse losses that cannot be balanced: those of this step, or of the one before if that was put off."""
         positive = self.method.needs_positive_losses or self.head_weights == "log"
-        if positive:
-            absent = torch.zeros_like(bad) if step.mask is None else ~step.mask
-            bad = bad | ((values <= 0) & ~absent)
-        if not bool(bad.any()):
-            return
-        found = ", ".join(f"{self.tasks[i]}: {values[i].item():g}" for i in bad.nonzero()[:, 0].tolist())
-        kind = "finite and above 0" if positive else "finite"
-        raise ValueError(
-            f"Every loss should be {kind} for {type(self.method).__name__}. Found {found}. The method's state and "
-            "the gradients are untouched: skip this batch, or look for what went wrong in it."
-        )
+        bad = bad_losses(step, positive)
+        wait = self._check_finite or ("defer" if step.values.device.type == "cuda" else "raise")
+        looked_at = [(bad, step)] if wait == "raise" else [] if self._bad is None else [self._bad]
+        self._bad = (bad, step) if wait == "defer" else None
+        for found, where in looked_at:
+            if bool(found.any()):
+                refuse_losses(found, where, self.tasks, self.method, shares, positive=positive)
 
-    def _warn_if_stuck(self) -> None:
-        if self._steps != _PATIENCE or not self._versions:
-            return
-        parameters = dict(self.method.named_parameters())
-        stuck = [name for name, version in self._versions.items() if parameters[name]._version == version]
-        if stuck:
-            warnings.warn(
-                f"The learned weights of {type(self.method).__name__} ({', '.join(stuck)}) have not moved in "
-                f"{_PATIENCE} steps: add a group with balancer.parameters() to the optimizer.",
-                stacklevel=3,
+    def _refuse_uneven(self, shares: Shares, step: StepLosses) -> None:
+        """Without counts DistributedDataParallel averages, and every rank has to take part for every task."""
+        if (step.values.device.type == "cpu" or step.number < len(self.tasks)) and shares.uneven:
+            lacking = [rank for rank, row in enumerate(shares.counts) if not bool((row > 0).all())]
+            raise ValueError(
+                f"Every rank should have all losses where a loss-only method is used without `counts`. Found that "
+                f"ranks {lacking} lack some: pass counts= to backward, and the Balancer averages the gradients itself."
             )
 
-
-def _refuse_ranks() -> None:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        ranks = torch.distributed.get_world_size()
-        if ranks > 1:
-            raise RuntimeError(
-                f"The Balancer should run in one process in this version. Found {ranks} ranks, whose weights "
-                "would drift apart."
-            )
+    def _split(self, step: StepLosses, ranks: Ranks | None) -> Split:
+        return self._splitter.split(step.roots) if ranks is None else self._splitter.split_alike(step, ranks)

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
+from .distributed import Ranks
 from .graph import tasks_reaching
+from .losses import StepLosses
+
+_FIRST_STEP = (
+    "in a distributed run every rank has to see the same network with all losses in its first step; give an absent "
+    "task's loss too, with `present=` to say that it does not count."
+)
 
 Shared = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
@@ -22,16 +29,29 @@ class Split:
         shared: those whose gradients are balanced, in a fixed order.
         heads: the other ones.
         reached: parameter -> the positions of the present tasks that reach it, as a bit mask.
+        n_tasks: the number of tasks m.
+        agreed: the same as `reached` for all tasks of all ranks, where they have agreed on it.
     """
 
     shared: list[Tensor]
     heads: list[Tensor]
     reached: dict[Tensor, int]
+    n_tasks: int
+    agreed: dict[Tensor, int] | None = None
 
     @property
     def blocks(self) -> list[int]:
         """How many columns of the Jacobian each shared parameter has."""
         return [parameter.numel() for parameter in self.shared]
+
+    def own_heads(self, task: int) -> list[Tensor]:
+        """The heads' parameters that a present task reaches."""
+        return [parameter for parameter in self.heads if self.reached.get(parameter, 0) >> task & 1]
+
+    def agreed_heads(self, task: int) -> list[Tensor]:
+        """The heads' parameters that a task reaches on any rank."""
+        agreed = self.reached if self.agreed is None else self.agreed
+        return [parameter for parameter in self.heads if agreed[parameter] >> task & 1]
 
 
 class Splitter:
@@ -51,6 +71,7 @@ class Splitter:
         self._given = None if shared is None else _named(shared)
         self._seen: dict[Tensor, int] = {}
         self._checked = False
+        self._agreed: Split | None = None
         if self._given is not None and not self._given:
             raise ValueError("`shared` should hold at least one parameter. Found none.")
         for parameter, name in (self._given or {}).items():
@@ -62,18 +83,41 @@ class Splitter:
 
     def split(self, roots: Mapping[int, GradientEdge]) -> Split:
         """The split of the parameters that the present tasks' losses reach."""
-        positions = list(roots)
-        reached: dict[Tensor, int] = {}
-        for leaf, bits in tasks_reaching(list(roots.values())).items():
-            reached[leaf] = sum(1 << position for k, position in enumerate(positions) if bits >> k & 1)
-        complete = len(positions) == len(self._tasks)
+        reached = _masks(roots)
+        complete = len(roots) == len(self._tasks)
         if self._given is not None:
             self._check_used(reached, complete)
             shared = [parameter for parameter in self._given if parameter in reached]
         else:
             shared = self._infer(reached, complete)
         chosen = set(shared)
-        return Split(shared, [leaf for leaf in reached if leaf not in chosen], reached)
+        heads = [leaf for leaf in reached if leaf not in chosen]
+        return Split(shared, heads, reached, len(self._tasks))
+
+    def split_alike(self, step: StepLosses, ranks: Ranks) -> Split:
+        """The split that all ranks have agreed on in the first step, with what this rank's present tasks reach.
+
+        Raises:
+            ValueError: on every rank, if one of them lacks a task in the first step; on this one, if the network
+                has changed.
+        """
+        if self._agreed is None:
+            roots = dict(sorted({**step.spare, **step.roots}.items()))
+            split = self.split(roots) if roots else Split([], [], {}, len(self._tasks))
+            layout = [(len(roots), p.numel(), split.reached[p]) for p in (*split.shared, *split.heads)]
+            ranks.check_alike("The network", layout, step.values.device, _FIRST_STEP)
+            if len(roots) < len(self._tasks):
+                raise ValueError(
+                    f"The losses of all tasks should be there in the first step. Found {len(roots)}: {_FIRST_STEP}"
+                )
+            self._agreed = split
+        agreed, now = self._agreed, _masks(step.roots)
+        if any(parameter not in agreed.reached for parameter in now):
+            raise ValueError(
+                "The network should be the same at every step of a distributed run. Found a parameter that no loss "
+                "reached in the first step."
+            )
+        return Split(agreed.shared, agreed.heads, now, len(self._tasks), agreed.reached)
 
     def check_rows(self, split: Split, jacobian: Tensor) -> None:
         """Refuse an inferred split that the first rows contradict: a head that all losses seem to reach.
@@ -119,6 +163,15 @@ class Splitter:
             )
 
 
+def _masks(roots: Mapping[int, GradientEdge]) -> dict[Tensor, int]:
+    """For each parameter the positions of the tasks that reach it, as a bit mask."""
+    positions = list(roots)
+    return {
+        leaf: sum(1 << position for k, position in enumerate(positions) if bits >> k & 1)
+        for leaf, bits in tasks_reaching(list(roots.values())).items()
+    }
+
+
 def _named(shared: Shared) -> dict[Tensor, str]:
     if isinstance(shared, Tensor):
         raise TypeError("`shared` should be an iterable of parameters or a module. Found one tensor.")
@@ -130,43 +183,6 @@ def _named(shared: Shared) -> dict[Tensor, str]:
     return named
 
 
-class Rows:
-    """Measures the rows of the Jacobian, one backward pass per task, in a buffer kept between steps."""
-
-    def __init__(self) -> None:
-        self._buffer = torch.empty(0, 0)
-
-    def measure(
-        self, roots: Mapping[int, GradientEdge], split: Split, n_tasks: int
-    ) -> tuple[Tensor, list[tuple[int, Tensor, Tensor]]]:
-        """The Jacobian (m, n), rows of absent tasks 0, and each head's (task, parameter, gradient)."""
-        jacobian = self._room(split.shared, n_tasks)
-        heads: list[tuple[int, Tensor, Tensor]] = []
-        last = list(roots)[-1]
-        for i, root in roots.items():
-            own = [p for p in split.heads if split.reached[p] >> i & 1]
-            used = [p for p in split.shared if split.reached[p] >> i & 1]
-            gradients = gradients_of([root], None, [*used, *own], retain_graph=i != last)
-            heads += [(i, p, g) for p, g in zip(own, gradients[len(used) :], strict=True)]
-            views = _views(jacobian[i], split.shared)
-            if len(used) < len(split.shared):
-                jacobian[i].zero_()
-                views = [v for p, v in zip(split.shared, views, strict=True) if split.reached[p] >> i & 1]
-            torch._foreach_copy_(views, gradients[: len(used)])
-        for i in range(n_tasks):
-            if i not in roots:
-                jacobian[i].zero_()
-        return jacobian, heads
-
-    def _room(self, shared: list[Tensor], n_tasks: int) -> Tensor:
-        n = sum(parameter.numel() for parameter in shared)
-        dtype = torch.promote_types(shared[0].dtype, torch.float32)
-        kept = self._buffer
-        if kept.shape != (n_tasks, n) or kept.dtype != dtype or kept.device != shared[0].device:
-            self._buffer = torch.empty(n_tasks, n, dtype=dtype, device=shared[0].device)
-        return self._buffer
-
-
 def gradients_of(
     roots: Sequence[GradientEdge],
     weights: Sequence[Tensor] | None,
@@ -174,15 +190,19 @@ def gradients_of(
     *,
     retain_graph: bool,
 ) -> list[Tensor]:
-    """The gradients of sum_i weights_i L_i with respect to parameters that it reaches, dense."""
+    """The gradients of sum_i weights_i L_i with respect to parameters, dense; 0 for those that it does not reach."""
     if not parameters:
         return []
+    if not roots:
+        return [torch.zeros_like(parameter) for parameter in parameters]
     seeds = [torch.ones((), dtype=p.dtype, device=p.device) for p in parameters[:1]] * len(roots)
     found = torch.autograd.grad(
         list(roots),
         list(parameters),
         seeds if weights is None else list(weights),
         retain_graph=retain_graph,
+        allow_unused=True,
+        materialize_grads=True,
     )
     return [g.to_dense() if g.is_sparse else g for g in found]
 
@@ -198,13 +218,14 @@ def accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> Non
 
 def accumulate_flat(shared: list[Tensor], vector: Tensor) -> None:
     """Add a flat shared gradient (n,) to the `.grad` of the shared parameters."""
-    accumulate(shared, _views(vector, shared))
+    accumulate(shared, views(vector, shared))
 
 
 def _columns(jacobian: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return torch.split(jacobian, [parameter.numel() for parameter in parameters], dim=1)
 
 
-def _views(vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+def views(vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The pieces of a flat vector, shaped like the parameters."""
     pieces = torch.split(vector, [parameter.numel() for parameter in parameters])
     return [piece.view(parameter.shape) for piece, parameter in zip(pieces, parameters, strict=True)]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 Losses = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+
+Counts = Tensor | Sequence[float] | Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +22,20 @@ class StepLosses:
         values: detached (m,), 0 for absent tasks.
         roots: where the graph of each present task starts, by position; absent tasks are left out.
         mask: which tasks are present (m,) bool, or None if all are.
+        number: how many tasks are present here.
+        spare: the same for absent tasks whose loss was given all the same: their graph tells of their parameters.
     """
 
     values: Tensor
     roots: dict[int, GradientEdge]
     mask: Tensor | None
+    number: int
+    spare: dict[int, GradientEdge] = field(default_factory=dict)
+
+    @property
+    def present(self) -> Tensor:
+        """Which tasks are present, (m,) bool."""
+        return torch.ones_like(self.values, dtype=torch.bool) if self.mask is None else self.mask
 
 
 class LossReader:
@@ -45,6 +56,7 @@ class LossReader:
                 f"`tasks` should be {n_tasks} different names, one per task of the method. Found {list(tasks)}."
             )
         self.named = tasks is not None
+        self._last = torch.zeros(())  # for the type and place of a step without any loss
         self.tasks = tuple(tasks) if tasks is not None else tuple(f"task {i}" for i in range(n_tasks))
 
     def read(
@@ -62,12 +74,13 @@ class LossReader:
             self._check_number(len(losses))
             scalars = dict(enumerate(losses))
         chosen = self._mask(present)
-        if chosen is not None:
-            scalars = {i: loss for i, loss in scalars.items() if chosen[i]}
+        absent = {} if chosen is None else {i: loss for i, loss in scalars.items() if not chosen[i]}
+        scalars = {i: loss for i, loss in scalars.items() if i not in absent}
         for i, loss in scalars.items():
             self._check_scalar(i, loss)
         edges = self._edges(scalars) if graph else {}
-        return self._assemble({i: loss.detach() for i, loss in scalars.items()}, edges)
+        spare = {i: get_gradient_edge(loss) for i, loss in absent.items() if graph and loss.requires_grad}
+        return self._assemble({i: loss.detach() for i, loss in scalars.items()}, edges, spare)
 
     def values(self, losses: Losses) -> Tensor:
         """The detached losses (m,), NaN for absent tasks, without a look at their graphs."""
@@ -75,8 +88,23 @@ class LossReader:
             self._check_number(losses.numel())
             return losses.detach()
         scalars = self._from_mapping(losses) if isinstance(losses, Mapping) else dict(enumerate(losses))
-        missing = torch.full_like(next(iter(scalars.values())).detach(), torch.nan)
+        self._last = next(iter(scalars.values()), self._last).detach()
+        missing = torch.full_like(self._last, torch.nan)
         return torch.stack([scalars.get(i, missing).detach() for i in range(len(self.tasks))])
+
+    def amounts(self, counts: Counts | None, step: StepLosses) -> Tensor:
+        """How much each task's loss counts on this rank in this micro-batch (m,), 0 where it is absent."""
+        present = step.present.double()
+        if counts is None:
+            return present
+        if isinstance(counts, Mapping):
+            counts = [counts.get(task, 0.0) for task in self.tasks]
+        given = torch.as_tensor(counts, dtype=torch.float64, device=present.device)
+        if given.shape != present.shape or bool((given < 0).any()):
+            raise ValueError(
+                f"`counts` should be {len(self.tasks)} numbers of at least 0, one per task. Found {given.tolist()}."
+            )
+        return given * present
 
     def _from_mapping(self, losses: Mapping[str, Tensor]) -> dict[int, Tensor]:
         if not self.named:
@@ -99,17 +127,20 @@ class LossReader:
         kept = [i for i in range(m) if chosen is None or chosen[i]]
         values = losses.detach().unbind()
         if not graph:
-            return self._assemble({i: values[i] for i in kept}, {})
+            return self._assemble({i: values[i] for i in kept}, {}, {})
         if losses.grad_fn is None:
             self._refuse_without_graph(", ".join(self.tasks))
         stacked = losses.grad_fn
         if stacked is not None and stacked.name() == "StackBackward0" and len(stacked.next_functions) == m:
             # The graph of each loss without the stack, through which zeros would flow into all other tasks.
-            edges = {i: self._edge_of_stack(i, stacked.next_functions[i]) for i in kept}
+            pieces = stacked.next_functions
+            spare = {i: self._edge_of_stack(i, pieces[i]) for i in range(m) if i not in kept and pieces[i][0]}
+            edges = {i: self._edge_of_stack(i, pieces[i]) for i in kept}
         else:
             scalars = losses.unbind()
+            spare = {i: get_gradient_edge(scalars[i]) for i in range(m) if i not in kept}
             edges = {i: get_gradient_edge(scalars[i]) for i in kept}
-        return self._assemble({i: values[i] for i in kept}, edges)
+        return self._assemble({i: values[i] for i in kept}, edges, spare)
 
     def _edge_of_stack(self, i: int, edge: tuple[torch.autograd.graph.Node | None, int]) -> GradientEdge:
         node, output = edge
@@ -124,17 +155,17 @@ class LossReader:
                 self._refuse_without_graph(self.tasks[i])
         return {i: get_gradient_edge(loss) for i, loss in scalars.items()}
 
-    def _assemble(self, scalars: dict[int, Tensor], roots: dict[int, GradientEdge]) -> StepLosses:
+    def _assemble(
+        self, scalars: dict[int, Tensor], roots: dict[int, GradientEdge], spare: dict[int, GradientEdge]
+    ) -> StepLosses:
         m = len(self.tasks)
-        if not scalars:
-            raise ValueError("At least one task should be present in a step. Found none: skip this batch.")
         if len(scalars) == m:
-            return StepLosses(torch.stack(list(scalars.values())), roots, None)
-        first = next(iter(scalars.values()))
-        zero = torch.zeros_like(first)
+            return StepLosses(torch.stack(list(scalars.values())), roots, None, m)
+        self._last = next(iter(scalars.values()), self._last)
+        zero = torch.zeros_like(self._last)
         values = torch.stack([scalars.get(i, zero) for i in range(m)])
-        mask = torch.tensor([i in scalars for i in range(m)], device=first.device)
-        return StepLosses(values, roots, mask)
+        mask = torch.tensor([i in scalars for i in range(m)], device=zero.device)
+        return StepLosses(values, roots, mask, len(scalars), spare)
 
     def _mask(self, present: Tensor | Sequence[bool] | None) -> list[bool] | None:
         if present is None:

@@ -22,6 +22,8 @@ class StepRecord:
             methods that have no solver, and in steps that did not solve.
         diagnostics: what the method tells beside its answer, for example "indicators" (m,), "assignment" (m,)
             and "group_weights" (k,) of GO4Align.
+        complete: whether the step is over; False within a window of micro-batches whose weights are not known yet,
+            where `weights` are NaN.
     """
 
     weights: Tensor
@@ -29,6 +31,7 @@ class StepRecord:
     gramian: Tensor | None = None
     fallback: Tensor | None = None
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
+    complete: bool = True
 
     @property
     def conflict(self) -> Tensor | None:

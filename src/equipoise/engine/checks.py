@@ -1,0 +1,85 @@
+"""Losses that no method can balance: named, before anything is touched."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from equipoise.core import Method
+
+from .distributed import Shares
+from .losses import StepLosses
+
+_PATIENCE = 10  # steps after which a learned weight that never moved is warned about
+
+
+def bad_losses(step: StepLosses, positive: bool) -> Tensor:
+    """Which losses are not finite, or not positive where they have to be, (m,) bool."""
+    values, bad = step.values, ~step.values.isfinite()
+    if positive:
+        absent = ~step.present
+        tiny = values.abs() < torch.finfo(values.dtype).tiny  # 1 / loss would overflow
+        bad = bad | (((values <= 0) | tiny) & ~absent)
+    return bad
+
+
+def refuse_losses(
+    bad: Tensor,
+    step: StepLosses,
+    tasks: Sequence[str],
+    method: Method,
+    shares: Shares | None,
+    *,
+    positive: bool,
+) -> None:
+    """Raise the error that names the losses that are bad.
+
+    Raises:
+        ValueError: always.
+    """
+    places = bad.nonzero()[:, 0].tolist()
+    found = ", ".join(f"{tasks[i]}: {step.values[i].item():g}{_where(i, shares)}" for i in places)
+    kind = "finite and above 0" if positive else "finite"
+    raise ValueError(
+        f"Every loss should be {kind} for {type(method).__name__}. Found {found}. The method's state and the gradients "
+        "are untouched: skip this batch, or look for what went wrong in it."
+    )
+
+
+def _where(task: int, shares: Shares | None) -> str:
+    """On which ranks a loss is not finite, in brackets."""
+    if shares is None:
+        return ""
+    ranks = (~shares.losses[:, task].isfinite()).nonzero()[:, 0].tolist()
+    return f" (rank {', '.join(map(str, ranks))})" if ranks else ""
+
+
+def refuse_rows(gramian: Tensor, tasks: Sequence[str], method: Method) -> None:
+    """Raise the error that names the tasks whose gradients are not finite.
+
+    Raises:
+        ValueError: always.
+    """
+    bad = (~gramian.diagonal().isfinite()).nonzero()[:, 0].tolist()
+    found = ", ".join(tasks[i] for i in bad) or "products of two that overflow"
+    raise ValueError(
+        f"Every task's gradient should be finite for {type(method).__name__}. Found infinite or NaN ones: {found}. The "
+        "method's state and the gradients are untouched: skip this batch, or look for what went wrong in it."
+    )
+
+
+def warn_if_stuck(steps: int, method: Method, versions: Mapping[str, int]) -> None:
+    """Warn once where learned weights have not moved: nobody has given them to the optimizer."""
+    if steps != _PATIENCE or not versions:
+        return
+    parameters = dict(method.named_parameters())
+    stuck = [name for name, version in versions.items() if parameters[name]._version == version]
+    if stuck:
+        warnings.warn(
+            f"The learned weights of {type(method).__name__} ({', '.join(stuck)}) have not moved in {_PATIENCE} steps: "
+            "add a group with balancer.parameters() to the optimizer.",
+            stacklevel=3,
+        )

@@ -1,0 +1,87 @@
+"""Two ranks are one rank with both batches, for every method."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import equipoise as eq
+import ranks
+from rank_cases import Case, Trained, alone, complaints, dies, on_rank
+
+SPECS = [
+    *sorted(eq.METHODS),
+    "coba:window=5:warmup=2",
+    "go4align:indicator=grad_norm",
+    "lr_annealing:statistic=entries",
+    "mgda:normalization=loss+",
+    "relobralo:rho=0.5",
+    "stch:warmup=4",
+    "famo+grouped",
+    "nashmtl+every:steps=3",
+    "mgda+ema",
+    "upgrad+clip_norm",
+    "cagrad+log_losses",
+]
+CASES = [
+    *(Case(spec) for spec in SPECS),
+    *(Case(spec, split=5, counts=True) for spec in SPECS),
+    *(Case(spec, split=5, counts=True, absent=True) for spec in SPECS),
+    *(
+        Case(spec, ddp={option: True}, kind="conv no norm")
+        for spec in ("ls", "uw", "nashmtl", "graddrop", "mgda+every:steps=2")
+        for option in ("find_unused_parameters", "gradient_as_bucket_view", "static_graph")
+    ),
+    Case("mgda", ddp=None),
+    Case("ls", split=5, counts=True, ddp=None),
+]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Trained]]:
+    """What each rank found in each case, all cases in one pair of processes."""
+    answers = ranks.run(on_rank, 2, tmp_path_factory.mktemp("ranks"), CASES)
+    return {str(case): [answer[i] for answer in answers] for i, case in enumerate(CASES)}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_two_ranks_are_one_with_both_batches(case: Case, found: dict[str, list[Trained]]) -> None:
+    (first, weights), (second, _) = found[str(case)]
+    expected, alone_weights = alone(case)
+    tolerance = (
+        1e-9 if case.spec == "sdmgrad" else 1e-10
+    )  # 20 inner steps of size 10 a step magnify roundings
+    for name, value in expected.items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(
+            first[name], value, rtol=tolerance, atol=tolerance * float(value.abs().max())
+        )
+    loose = 1e3 * tolerance
+    torch.testing.assert_close(torch.stack(weights), torch.stack(alone_weights), rtol=loose, atol=loose)
+
+
+def test_what_cannot_be_put_together_is_refused_on_every_rank(tmp_path: Path) -> None:
+    for said in ranks.run(complaints, 2, tmp_path):
+        assert re.search(
+            r"state of the method should be the same on every rank. Found another one on rank", said["seeds"]
+        )
+        assert re.search(r"The network should be the same on every rank", said["networks"])
+        assert re.search(
+            r"every rank has to see the same network with all losses in its first step", said["first step"]
+        )
+        assert re.search(r"Found that ranks \[1\] lack some: pass counts=", said["lacking"])
+        assert re.search(r"Every loss should be finite for LS. Found task 1: nan \(rank 1\)", said["nan"])
+        assert said["untouched"]
+
+
+def test_the_other_ranks_stop_when_one_dies(tmp_path: Path) -> None:
+    began = time.monotonic()
+    processes = ranks.start(dies, 2, tmp_path)
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert time.monotonic() - began < 60
+    assert "Every rank should join the reduction of losses and gradients. Found that one did not" in said[0]
+    assert processes[0].returncode == 1
