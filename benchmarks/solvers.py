@@ -1,219 +1,257 @@
-"""Our solvers beside those of TorchJD: time at what optimality gap, on the same Gramians, one thread.
+"""Our methods beside the same ones of TorchJD: time at what optimality gap, on the same Gramians, one thread.
 
-Run `python benchmarks/solvers.py [--repeats 15] [--out FILE]`. The solvers take turns, five Gramians a turn, so that a
-busy machine slows them alike; times are medians over Gramians and turns and include G = JJ'. The gap is the
-relative optimality gap of the answer, computed here for both: the duality gap over its own scale for MGDA and
-CAGrad, the relative residual of G a = 1 / a (any scale of a allowed) for Nash-MTL. A failure is an exception, an
-answer that is not finite, or a gap above 1e-3.
+Run `python benchmarks/solvers.py [--repeats 15] [--only cagrad] [--sizes 2,40] [--out FILE]`. Both are called
+with the Gramian in hand. Where TorchJD's takes the Jacobian (m, 4 m + 8), ours gets it too and its time includes
+G = JJ'; the column "takes" says so. The contestants take turns, so that a busy machine slows them alike; times are
+medians over five draws and all turns. The gap, from `gaps.py`, is how far an answer is from solving the problem of
+the method, relative to its own scale: median / worst over the draws. For PCGrad and GradVac there is no problem to
+solve: what is shown for both is the largest difference between the two, relative to the largest weight, when they
+meet the tasks in the same order. A failure is an exception, an answer that is not finite, or a gap above 1e-3.
+A contestant runs no further draw after 4 s on a case, and not at all once a call takes 5 s. As in `timeit`, Python
+collects no garbage while it is timed.
 """
 
 import argparse
+import contextlib
+import gc
 import importlib.metadata
 import os
 import platform
 import statistics
-import sys
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import torch
-from sklearn.cluster import KMeans
-from torch import Tensor
-from torchjd.aggregation import NashMTL
-from torchjd.aggregation._cagrad import CAGradWeighting
-from torchjd.aggregation._mgda import MGDAWeighting
 
-from draws import draw_jacobian
-from equipoise.solvers.cagrad import cagrad
-from equipoise.solvers.fairness import nash
-from equipoise.solvers.kmeans import kmeans_1d
-from equipoise.solvers.min_norm import min_norm
+from contestants import KINDS, RACES, Call, Draw, Race, draw
 
-SIZES = (2, 3, 11, 40)
-KINDS = ("random", "mixed", "conflict", "scaled")
-C = 0.4
-Solver = Callable[[Tensor], Tensor]  # Jacobian (m, n) -> weights (m,)
-Gap = Callable[[Tensor, Tensor], float]  # Gramian (m, m), weights (m,) -> relative gap
+SIZES = (2, 3, 11, 40, 100)
+DRAWS = 5
+LONGEST_CALL = 5.0  # seconds
+LONGEST_CASE = 4.0
+SOLVED = 1e-8  # of a gap: where both are below it, neither is nearer to the optimum
+MOST_IN_A_ROW = 10  # calls on one draw in one turn
 
 
 class Score(NamedTuple):
-    """Median time in microseconds, median and largest gap, and the share of failures."""
+    """Median time in microseconds, median and largest gap (None without one), and the share of failures."""
 
     time: float
-    gap: float
-    worst: float
+    gap: float | None
+    worst: float | None
     failures: float
 
 
-def min_norm_gap(gramian: Tensor, weights: Tensor) -> float:
-    weights = weights.clamp(min=0.0) / weights.clamp(min=0.0).sum()
-    image = gramian @ weights
-    return max(0.0, float(weights @ image - image.min())) / float(weights @ gramian.diagonal())
+class Contestant:
+    """One implementation on the draws of one case: its times and gaps."""
+
+    def __init__(self, call: Call, audit: Call | None, race: Race) -> None:
+        self.call = call
+        self.audit = audit or call
+        self.race = race
+        self.times: list[float] = []
+        self.gaps: dict[int, float] = {}
+        self.spent = 0.0
+        self.longest = 0.0
+
+    def timed(self, case: Draw) -> float:
+        start = time.perf_counter()
+        with contextlib.suppress(Exception):
+            self.call(case)
+        return time.perf_counter() - start
+
+    def warm_up(self, case: Draw) -> None:
+        """The first call may compile; the second tells how long one takes."""
+        self.timed(case)
+        self.longest = self.timed(case)
+
+    @property
+    def too_slow(self) -> bool:
+        return self.longest > LONGEST_CALL
+
+    def turn(self, position: int, case: Draw) -> None:
+        if self.too_slow or (self.times and self.spent + self.longest > LONGEST_CASE):
+            return
+        for _ in range(max(1, min(MOST_IN_A_ROW, int(2e-2 / max(self.longest, 1e-9))))):
+            seconds = self.timed(case)
+            self.times.append(1e6 * seconds)
+            self.spent += seconds
+        self.longest = max(self.longest, seconds) if self.longest > 1.0 else self.longest
+        if position not in self.gaps:
+            self.gaps[position] = self.gap(case)
+
+    def gap(self, case: Draw) -> float:
+        """0 where there is none to compute and the answer is finite."""
+        try:
+            answer = self.audit(case)
+        except Exception:
+            return float("inf")
+        if not bool(answer.isfinite().all()):
+            return float("inf")
+        return self.race.gap(case.jacobian, answer) if self.race.gap else 0.0
+
+    def score(self) -> Score | None:
+        """None where a call takes too long to be raced."""
+        if not self.times:
+            return None
+        gaps = list(self.gaps.values())
+        failures = sum(not gap <= 1e-3 for gap in gaps) / len(gaps)
+        solves = self.race.gap is not None
+        median, worst = (statistics.median(gaps), max(gaps)) if solves else (None, None)
+        return Score(statistics.median(self.times), median, worst, failures)
 
 
-def cagrad_gap(gramian: Tensor, weights: Tensor) -> float:
-    """From the weights of the direction, 1 / m + c |g0| w / |g_w| up to scale."""
-    m, centre = len(gramian), gramian.mean(0)
-    length = centre.mean().sqrt()
-    change = (weights - 1.0 / m).clamp(min=0.0)
-    if not float(change.sum()) > 0.0:
-        return float("inf")
-    simplex = change / change.sum()
-    norm = (simplex @ gramian @ simplex).sqrt()
-    slopes = centre + C * length * (gramian @ simplex) / norm
-    typical = (simplex @ gramian.diagonal()).sqrt()
-    return max(0.0, float((simplex @ slopes - slopes.min()) / (length * (1 + C) * typical)))
+class Result(NamedTuple):
+    """One row: a case of one method against one peer."""
+
+    method: str
+    m: int
+    kind: str
+    peer: str
+    ours: Score
+    theirs: Score | None
+    difference: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        return self.theirs.time / self.ours.time if self.theirs else None
 
 
-def nash_gap(gramian: Tensor, weights: Tensor) -> float:
-    """The least relative residual of G a = 1 / a over all scales of the weights."""
-    products = weights * (gramian @ weights)
-    low, high = products.min(), products.max()
-    return float((high - low) / (high + low)) if float(low) > 0.0 else 1.0
+def run_case(method: str, m: int, kind: str, turns: int) -> list[Result]:
+    gc.collect()
+    race = RACES[method]
+    draws = [draw(kind, m, seed) for seed in range(DRAWS)]
+    entries = {"ours": race.ours, **race.theirs}
+    contestants = {name: Contestant(entry.build(m), entry.audit, race) for name, entry in entries.items()}
+    for contestant in contestants.values():
+        contestant.warm_up(draws[0])
+    for _ in range(turns):
+        for position, case in enumerate(draws):
+            for contestant in contestants.values():
+                contestant.turn(position, case)
+    ours = contestants.pop("ours").score()
+    assert ours is not None
+    difference = max(map(race.difference, draws)) if race.difference else None
+    return [Result(method, m, kind, name, ours, c.score(), difference) for name, c in contestants.items()]
 
 
-def timed(solver: Solver, jacobian: Tensor) -> tuple[float, Tensor | None]:
-    start = time.perf_counter()
-    try:
-        answer = solver(jacobian)
-    except Exception:
-        return time.perf_counter() - start, None
-    return time.perf_counter() - start, answer
+def gap_text(score: Score | None, difference: float | None) -> str:
+    if difference is not None:
+        return f"{difference:.0e} apart"
+    if score is None or score.gap is None:
+        return "-"
+    return f"{score.gap:.0e} / {score.worst:.0e}"
 
 
-def race(solvers: dict[str, Solver], gap: Gap, jacobians: list[Tensor], rounds: int) -> dict[str, Score]:
-    times: dict[str, list[float]] = {name: [] for name in solvers}
-    gaps: dict[str, list[float]] = {name: [] for name in solvers}
-    for turn in range(rounds + 1):
-        for name, solver in solvers.items():
-            for jacobian in jacobians:
-                seconds, answer = timed(solver, jacobian)
-                if turn == 0:  # warms up
-                    continue
-                gramian = jacobian @ jacobian.T
-                good = answer is not None and bool(answer.isfinite().all())
-                times[name].append(1e6 * seconds)
-                gaps[name].append(gap(gramian, answer) if good and answer is not None else float("inf"))
-    return {name: summary(times[name], gaps[name]) for name in solvers}
+def row(result: Result) -> str:
+    ours, theirs = result.ours, result.theirs
+    head = f"| {result.method} | {result.m} | {result.kind} | {result.peer} | {RACES[result.method].takes} "
+    mine = gap_text(ours, result.difference)
+    if theirs is None:
+        skipped = f"over {LONGEST_CALL:.0f} s a call | -"
+        return f"{head}| {ours.time:.0f} | {skipped} | {mine} | - | {ours.failures:.0%} | - |"
+    other = gap_text(theirs, result.difference)
+    times = f"| {ours.time:.0f} | {theirs.time:.0f} | {result.ratio:.1f}x "
+    return f"{head}{times}| {mine} | {other} | {ours.failures:.0%} | {theirs.failures:.0%} |"
 
 
-def summary(times: list[float], gaps: list[float]) -> Score:
-    failures = sum(gap > 1e-3 for gap in gaps) / len(gaps)
-    return Score(statistics.median(times), statistics.median(gaps), max(gaps), failures)
+def summary(results: list[Result]) -> list[str]:
+    """One row for each method, peer and m: the range over the kinds, and whether the goal was met."""
+    groups: dict[tuple[str, str, int], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.method, result.peer, result.m), []).append(result)
+    rows = [summary_row(group) for group in groups.values()]
+    return [
+        "| method | against | m | ratio, least to largest | our worst gap | theirs "
+        "| our failures | theirs | goal | met |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *rows,
+    ]
 
 
-def nash_of_torchjd(jacobian: Tensor) -> Tensor:
-    """A fresh aggregator for each draw would compile its problem anew, so one for each m is kept."""
-    m = len(jacobian)
-    weighting = NASH.setdefault(m, NashMTL(n_tasks=m, max_norm=0.0).weighting)
-    return torch.as_tensor(weighting(jacobian))
+def summary_row(group: list[Result]) -> str:
+    first, raced = group[0], [result for result in group if result.theirs]
+    ratios = [result.ratio for result in raced if result.ratio is not None]
+    span = f"{min(ratios):.1f}x to {max(ratios):.1f}x" if ratios else "-"
+    mine, other = worst([r.ours for r in group]), worst([r.theirs for r in raced if r.theirs])
+    failed = statistics.mean(result.ours.failures for result in group)
+    theirs = f"{statistics.mean(r.theirs.failures for r in raced if r.theirs):.0%}" if raced else "-"
+    goal, met = verdict(group)
+    head = f"| {first.method} | {first.peer} | {first.m} | {span} | {mine} | {other} "
+    return f"{head}| {failed:.0%} | {theirs} | {goal} | {met} |"
 
 
-NASH: dict[int, Callable[[Tensor], Tensor]] = {}
+def worst(scores: list[Score]) -> str:
+    gaps = [score.worst for score in scores if score.worst is not None]
+    return f"{max(gaps):.0e}" if gaps else "-"
 
 
-def of_gramian(weighting: Callable[[Tensor], Tensor]) -> Solver:
-    return lambda jacobian: weighting(jacobian @ jacobian.T)
+def verdict(group: list[Result]) -> tuple[str, str]:
+    """The goal for this m, in words, and "yes", or the kinds of Gramians that miss it."""
+    race, m = RACES[group[0].method], group[0].m
+    wanted = {result.kind: race.goal(m, result.kind) for result in group}
+    goals = sorted({goal for goal in wanted.values() if goal is not None}, reverse=True)
+    words = ", ".join(
+        f"{goal:g}x" + (f" on {', '.join(k for k in wanted if wanted[k] == goal)}" if len(goals) > 1 else "")
+        for goal in goals
+    )
+    missed = [missed_ratio(r) for r in group if r.ratio is not None and r.ratio < (wanted[r.kind] or 0.0)]
+    larger = [r.kind for r in group if not as_close(r.ours, r.theirs)]
+    misses = [f"{what}: {', '.join(kinds)}" for what, kinds in (("ratio", missed), ("gap", larger)) if kinds]
+    met = "-" if not goals and group[0].ours.gap is None else "yes"
+    return words or "-", f"no ({'; '.join(misses)})" if misses else met
 
 
-RACES: dict[str, tuple[Gap, dict[str, Solver]]] = {
-    "nash": (nash_gap, {"ours": of_gramian(lambda g: nash(g).weights), "torchjd": nash_of_torchjd}),
-    "cagrad": (
-        cagrad_gap,
-        {
-            "ours": of_gramian(lambda g: cagrad(g, C).weights * (1 + C * C) / len(g)),
-            "torchjd": of_gramian(CAGradWeighting(c=C)),
-        },
-    ),
-    "mgda": (
-        min_norm_gap,
-        {
-            "ours": of_gramian(lambda g: min_norm(g).weights),
-            "torchjd": of_gramian(MGDAWeighting()),
-            "torchjd, 2,000 iterations": of_gramian(MGDAWeighting(epsilon=1e-9, max_iters=2000)),
-        },
-    ),
-}
+def missed_ratio(result: Result) -> str:
+    """The kind and ratio, marked where theirs is no answer: it fails on most draws."""
+    failing = result.theirs is not None and result.theirs.failures > 0.5
+    return f"{result.kind} {result.ratio:.2f}x{' (theirs fails)' if failing else ''}"
 
 
-def solver_rows(repeats: int) -> list[str]:
-    rows = []
-    for method, (gap, solvers) in RACES.items():
-        for m in SIZES:
-            for kind in KINDS:
-                jacobians = [draw_jacobian(kind, m, 4 * m + 8, seed) for seed in range(5)]
-                scores = race(solvers, gap, jacobians, max(1, repeats // 5))
-                ours = scores.pop("ours")
-                for name, other in scores.items():
-                    rows.append(row(f"{method} | {m} | {kind}", name, ours, other))
-    return rows
+def as_close(ours: Score, theirs: Score | None) -> bool:
+    """Whether our worst gap is no larger than theirs, or small enough to be solved."""
+    if theirs is None or ours.worst is None or theirs.worst is None:
+        return True
+    return ours.worst <= max(theirs.worst, SOLVED)
 
 
-def row(case: str, name: str, ours: Score, other: Score) -> str:
-    ratio = f"{other.time / ours.time:.1f}x"
-    gaps = f"{ours.gap:.0e} / {ours.worst:.0e} | {other.gap:.0e} / {other.worst:.0e}"
-    failures = f"{100 * ours.failures:.0f} % | {100 * other.failures:.0f} %"
-    return f"| {case} | {name} | {ours.time:.0f} | {other.time:.0f} | {ratio} | {gaps} | {failures} |"
-
-
-def kmeans_cost(values: Tensor, labels: Tensor, k: int) -> float:
-    groups = [values[labels == label] for label in range(k)]
-    return sum(float((group - group.mean()).square().sum()) for group in groups if len(group))
-
-
-def kmeans_rows(repeats: int) -> list[str]:
-    rows = []
-    for m in (3, 11, 40, 100, 617):
-        for k in (2, 5):
-            values = torch.rand(m, dtype=torch.float64, generator=torch.Generator().manual_seed(m))
-            lloyd = KMeans(n_clusters=min(k, m), n_init=10, random_state=0)
-            ours: list[float] = []
-            theirs: list[float] = []
-            for _ in range(10 * repeats):
-                start = time.perf_counter()
-                labels = kmeans_1d(values, k)
-                ours.append(time.perf_counter() - start)
-            for _ in range(max(3, repeats // 3)):
-                start = time.perf_counter()
-                lloyd.fit(values[:, None].numpy())
-                theirs.append(time.perf_counter() - start)
-            excess = (lloyd.inertia_ + 1e-300) / (kmeans_cost(values, labels, k) + 1e-300) - 1.0
-            mine, other = 1e6 * statistics.median(ours), 1e6 * statistics.median(theirs)
-            rows.append(
-                f"| {m} | {k} | {mine:.0f} | {other:.0f} | {other / mine:.0f}x | {100 * excess:.3f} % |"
-            )
-    return rows
+def report(results: list[Result], repeats: int) -> str:
+    names = ("torch", "torchjd", "cvxpy", "qpsolvers", "quadprog")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    lines = [
+        f"One thread, {platform.machine()}, {versions}; {repeats} runs a case at least.",
+        "",
+        *summary(results),
+        "",
+        "| method | m | Gramians | against | takes | ours, us | theirs, us | ratio "
+        "| our gap, median / worst | their gap | our failures | theirs |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        *map(row, results),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=15, help="least number of timed calls a case")
+    parser.add_argument("--only", choices=sorted(RACES), action="append", help="this method; may be repeated")
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of tasks, as 2,40")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    gc.disable()  # what cvxpy leaves makes a collection dear, and whoever allocates next pays for it
     warnings.simplefilter("ignore")
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchjd", "scikit-learn")
-    )
-    lines = [
-        f"One thread, {platform.machine()}, {versions}; {options.repeats} runs a case.",
-        "",
-        "| method | m | Gramians | against | ours, us | theirs, us | ratio "
-        "| our gap, median / worst | their gap | our failures | theirs |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-        *solver_rows(options.repeats),
-        "",
-        "| m | k | exact k-means, us | sklearn KMeans, n_init=10, us | ratio | cost of sklearn above the optimum |",
-        "|---|---|---|---|---|---|",
-        *kmeans_rows(options.repeats),
-    ]
-    text = "\n".join(lines) + "\n"
+    results = []
+    for method in options.only or RACES:
+        for m in map(int, options.sizes.split(",")):
+            if m >= RACES[method].least:
+                for kind in KINDS:
+                    results += run_case(method, m, kind, max(1, options.repeats // DRAWS))
+    text = report(results, options.repeats)
     print(text)
     if options.out:
         options.out.write_text(text)

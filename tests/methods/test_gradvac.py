@@ -9,8 +9,9 @@ from torchjd.aggregation import GradVacWeighting
 
 import equipoise as eq
 from draws import WELL_CONDITIONED, draw_jacobian
-from equipoise.methods.gradvac import GradVac, vaccinate
+from equipoise.methods.gradvac import GradVac
 from equipoise.methods.pcgrad import project_conflicts
+from equipoise.solvers.vaccinate import vaccinate
 
 
 def literal(jacobian: Tensor, targets: Tensor, orders: Tensor, beta: float) -> Tensor:

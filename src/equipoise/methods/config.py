@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from equipoise.core import GramianWeighting, TaskStats
 from equipoise.core.method import check_at_least
+from equipoise.solvers.conflict_free import conflict_free
 
 
 class ConFIG(GramianWeighting):
@@ -43,14 +43,4 @@ class ConFIG(GramianWeighting):
 
     def weigh(self, stats: TaskStats, index: Tensor) -> Tensor:
         """The weights (k,) of the present tasks."""
-        norms = stats.gramian.diagonal().clamp(min=0).sqrt()
-        inverse = torch.where(norms > 0, 1.0 / norms, 0.0)
-        values, vectors = torch.linalg.eigh(stats.gramian * inverse * inverse[:, None])
-        shares = vectors.sum(0)
-        kept = values > self.tolerance * len(index)
-        values, vectors, shares = values[kept], vectors[:, kept], shares[kept]
-        if not bool(torch.linalg.vector_norm(shares) > self.tolerance * len(index)):
-            return torch.zeros_like(norms)
-        reach = norms @ (vectors @ shares)
-        weights: Tensor = inverse * (vectors @ (shares / values)) * reach / (shares.square() / values).sum()
-        return weights
+        return conflict_free(stats.gramian, self.tolerance)

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from equipoise.core import GramianWeighting, RandomStream, TaskStats
-
-_LARGEST = 1.0 - 1e-8  # of a target: to reach cosine 1 would take an endless step
-_NOISE = 1e-14  # squared length, relative to the pieces, at which a gradient has cancelled
+from equipoise.solvers.vaccinate import vaccinate
 
 
 class GradVac(GramianWeighting):
@@ -57,29 +55,3 @@ class GradVac(GramianWeighting):
         weights, targets = vaccinate(stats.gramian, self.targets[pairs], orders, self.beta)
         self.targets.index_put_(pairs, targets)
         return weights
-
-
-def vaccinate(gramian: Tensor, targets: Tensor, orders: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """The weights (m,) and the new targets (m, m); row i of `orders` (m, m) is the order for task i."""
-    m = len(gramian)
-    rows = torch.arange(m, device=gramian.device)
-    norms = gramian.diagonal().clamp(min=0).sqrt()
-    coefficients, targets = torch.eye(m).to(gramian), targets.clone()
-    images = gramian.clone()  # d_i' g_j
-    for others in orders.T:
-        squares = (images * coefficients).sum(1)
-        alive = (
-            (squares > _NOISE * (coefficients.abs() @ norms) ** 2) & (norms[others] > 0) & (others != rows)
-        )
-        ratio = torch.where(alive, squares, 1.0).sqrt() / torch.where(alive, norms[others], 1.0)
-        cosines = torch.where(alive, images[rows, others] / (squares.sqrt() * norms[others]), 0.0).clamp(
-            -1.0, 1.0
-        )
-        old = targets[rows, others]
-        wanted = old.clamp(-_LARGEST, _LARGEST)
-        turn = wanted * ((1 - cosines**2) / (1 - wanted**2)).sqrt() - cosines
-        steps = torch.where(alive & (cosines < wanted), ratio * turn, 0.0)
-        coefficients[rows, others] += steps
-        images += steps[:, None] * gramian[others]
-        targets[rows, others] = torch.where(alive, old + beta * (cosines - old), old)
-    return coefficients.sum(0), targets

@@ -58,13 +58,12 @@ class PCGrad(GramianWeighting):
 
 def project_conflicts(gramian: Tensor, orders: Tensor) -> Tensor:
     """The weights (m,) of the projected gradients' sum; row i of `orders` (m, m) is the order for task i."""
-    m = len(gramian)
-    rows = torch.arange(m, device=gramian.device)
-    coefficients = torch.eye(m, dtype=gramian.dtype, device=gramian.device)
     squares = gramian.diagonal()
-    for others in orders.T:
-        products = (coefficients * gramian[others]).sum(1)
-        conflict = (products < 0) & (others != rows) & (squares[others] > 0)
-        steps = torch.where(conflict, products / squares[others], 0.0)
-        coefficients[rows, others] -= steps
-    return coefficients.sum(0)
+    counts = (squares > 0)[orders] & (orders != torch.arange(len(gramian), device=gramian.device)[:, None])
+    inverses = torch.where(counts, 1.0 / squares[orders], 0.0)
+    images, steps = gramian.clone(), []  # d_i' g_j
+    for others, inverse in zip(orders.T, inverses.T, strict=True):
+        steps.append(images.gather(1, others[:, None])[:, 0].clamp_(max=0.0) * inverse)
+        images.addcmul_(steps[-1][:, None], gramian[others], value=-1.0)
+    taken = torch.zeros_like(gramian).scatter_(1, orders, torch.stack(steps, 1))
+    return 1.0 - taken.sum(0)

@@ -35,6 +35,7 @@ class UPGrad(GramianWeighting):
 
     def weigh(self, stats: TaskStats, index: Tensor) -> Tensor:
         """The weights (k,) of the present tasks."""
-        solution = project_on_dual_cone(stats.gramian, torch.eye(len(index)).to(stats.gramian) / len(index))
+        each = torch.eye(len(index), dtype=torch.float64, device=stats.gramian.device) / len(index)
+        solution = project_on_dual_cone(stats.gramian, each)
         self.diagnostics = {"converged": solution.converged}
         return solution.weights.sum(0)

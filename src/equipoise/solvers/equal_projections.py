@@ -23,14 +23,14 @@ def equal_projections(gramian: Tensor, tolerance: float = 1e-12) -> tuple[Tensor
         The weights, and a () bool: False where the gradients depend linearly or no combination sums to 1, and
         the weights are 1 / m.
     """
-    norms = gramian.diagonal().clamp(min=0).sqrt()
-    alive = norms > 0
-    scale = torch.where(alive, norms, 1.0)
-    cosines = gramian / scale[:, None] / scale + torch.diag(torch.where(alive, 0.0, 1.0))
-    factor, info = torch.linalg.cholesky_ex(cosines)
-    solution = torch.cholesky_solve(torch.ones_like(norms)[:, None], factor)[:, 0]
-    raw = torch.where(alive, solution / scale, 0.0)
+    squares = gramian.diagonal().clamp(min=0.0)
+    norms = squares.sqrt()
+    resting = (squares == 0.0).to(squares)
+    factor, info = torch.linalg.cholesky_ex(gramian + resting.diag())
+    # C^-1 1 over the norms is G^-1 n, and the pivots of C are those of G over the norms.
+    raw = torch.cholesky_solve(norms[:, None], factor)[:, 0]
+    pivot = (factor.diagonal() / (norms + resting)).amin()
     total = raw.sum()
-    well_posed = (info == 0) & (factor.diagonal().min() ** 2 > tolerance)
-    converged = well_posed & (total.abs() > tolerance * raw.abs().sum())
-    return torch.where(converged, raw / torch.where(converged, total, 1.0), 1.0 / len(norms)), converged
+    certain = torch.minimum(pivot * pivot, total.abs() / raw.abs().sum()) > tolerance
+    converged = certain & (info == 0)
+    return torch.where(converged, raw / total, 1.0 / len(norms)), converged

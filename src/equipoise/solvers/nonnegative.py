@@ -30,13 +30,14 @@ def regularised(matrix: Tensor) -> Tensor:
     The ridge is 4 m roundings for a Gramian that is exact to float64, whose optimality gap it changes by as
     much. It grows where rounding in float32 has left negative eigenvalues, up to 1e-4 or so.
     """
-    identity = torch.eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
+    candidate, added = matrix.clone(), 0.0
+    diagonal = candidate.diagonal()
     ridge = 4.0 * matrix.shape[0] * torch.finfo(matrix.dtype).eps
     for _ in range(LARGER_RIDGES):
-        candidate = matrix + ridge * identity
+        diagonal.add_(ridge - added)
         if int(torch.linalg.cholesky_ex(candidate)[1]) == 0:
             break
-        ridge *= 10.0
+        added, ridge = ridge, 10.0 * ridge
     return candidate
 
 
@@ -60,7 +61,7 @@ def nonnegative_quadratic(matrix: Tensor, linear: Tensor, free: Tensor) -> Nonne
     fewest, patience = matrix.shape[0] + 1, PATIENCE
     while True:
         values, factor = _solve_on(matrix, linear, free)
-        signed = torch.where(free, values, torch.mv(matrix, values) + linear)
+        signed = torch.where(free, values, torch.addmv(linear, matrix, values))
         right = signed >= -NOISE * torch.linalg.vector_norm(values, ord=torch.inf)
         wrong = len(linear) - int(right.sum())
         if wrong == 0:
