@@ -13,9 +13,9 @@ from equipoise.core import Aggregator, HeadWeights, Method, Reads, TaskStats
 from equipoise.core.method import check_at_least, check_one_of
 
 from .amp import LossScale
-from .checks import bad_losses, refuse_losses, warn_if_stuck
+from .checks import bad_losses, refuse_losses, refuse_uneven, warn_if_stuck
 from .distributed import Ranks, Shares, plain
-from .gradients import Shared, Split, Splitter
+from .gradients import Shared, Split, Splitter, keep_graphs_usable
 from .losses import Counts, Losses, LossReader, StepLosses
 from .record import StepRecord
 from .rows import Rows
@@ -98,6 +98,8 @@ class Balancer:
         self._versions = {name: parameter._version for name, parameter in method.named_parameters()}
         self._steps = 0
         self._saw_rows = False
+        if method.reads > Reads.LOSSES:
+            keep_graphs_usable()
         self._alike = False  # whether the ranks have compared the method's state
         self._bad: tuple[Tensor, StepLosses] | None = None  # losses that "defer" has not looked at yet
 
@@ -148,7 +150,7 @@ class Balancer:
         if window.first:
             self._run.begin()
         by_losses = window.reads == Reads.LOSSES
-        # Steps with and without rows must not take turns with DistributedDataParallel, which may rely on its own passes.
+        # Steps with and without rows must not take turns under DistributedDataParallel: it may count on its passes.
         self._saw_rows = self._saw_rows or not by_losses
         by_hand = not by_losses or self.head_weights != "same" or self.method.max_norm > 0
         by_hand = by_hand or (ranks is not None and (counts is not None or self._saw_rows))
@@ -159,7 +161,7 @@ class Balancer:
             record = self._run.by_losses(step, split, shares, ranks)
         else:
             if shares is not None:
-                self._refuse_uneven(shares, step)
+                refuse_uneven(shares, step)
             record = self._run.by_losses(step, None, None, None)
         if self._run.end():
             self._steps += 1
@@ -286,15 +288,6 @@ class Balancer:
         for found, where in looked_at:
             if bool(found.any()):
                 refuse_losses(found, where, self.tasks, self.method, shares, positive=positive)
-
-    def _refuse_uneven(self, shares: Shares, step: StepLosses) -> None:
-        """Without counts DistributedDataParallel averages, and every rank has to take part for every task."""
-        if (step.values.device.type == "cpu" or step.number < len(self.tasks)) and shares.uneven:
-            lacking = [rank for rank, row in enumerate(shares.counts) if not bool((row > 0).all())]
-            raise ValueError(
-                f"Every rank should have all losses where a loss-only method is used without `counts`. Found that "
-                f"ranks {lacking} lack some: pass counts= to backward, and the Balancer averages the gradients itself."
-            )
 
     def _split(self, step: StepLosses, ranks: Ranks | None) -> Split:
         return self._splitter.split(step.roots) if ranks is None else self._splitter.split_alike(step, ranks)

@@ -83,3 +83,19 @@ def warn_if_stuck(steps: int, method: Method, versions: Mapping[str, int]) -> No
             "add a group with balancer.parameters() to the optimizer.",
             stacklevel=3,
         )
+
+
+def refuse_uneven(shares: Shares, step: StepLosses) -> None:
+    """Refuse ranks without some losses where DistributedDataParallel averages, so that every rank has to take part.
+
+    On a CUDA device only a rank that lacks a loss itself looks, since that waits for the device.
+
+    Raises:
+        ValueError: naming the ranks.
+    """
+    if (step.values.device.type == "cpu" or step.number < len(step.values)) and shares.uneven:
+        lacking = [rank for rank, row in enumerate(shares.counts) if not bool((row > 0).all())]
+        raise ValueError(
+            "Every rank should have all losses where a loss-only method is used without `counts`. Found that ranks "
+            f"{lacking} lack some: pass counts= to backward, and the Balancer averages the gradients itself."
+        )

@@ -196,15 +196,40 @@ def gradients_of(
     if not roots:
         return [torch.zeros_like(parameter) for parameter in parameters]
     seeds = [torch.ones((), dtype=p.dtype, device=p.device) for p in parameters[:1]] * len(roots)
-    found = torch.autograd.grad(
-        list(roots),
-        list(parameters),
-        seeds if weights is None else list(weights),
-        retain_graph=retain_graph,
-        allow_unused=True,
-        materialize_grads=True,
-    )
+    try:
+        found = torch.autograd.grad(
+            list(roots),
+            list(parameters),
+            seeds if weights is None else list(weights),
+            retain_graph=retain_graph,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    except RuntimeError as error:
+        raise _explained(error) from error
     return [g.to_dense() if g.is_sparse else g for g in found]
+
+
+def keep_graphs_usable() -> None:
+    """Let a compiled network be differentiated more than once, which costs it some memory."""
+    import torch._functorch.config as compiled  # imported late: it is slow, and few programs need it
+
+    compiled.donated_buffer = False
+
+
+def _explained(error: RuntimeError) -> RuntimeError:
+    """What to do about an autograd error that stands for a wrong set-up."""
+    if "donated buffers" in str(error):
+        return RuntimeError(
+            "A compiled network should allow several backward passes, one per task. Found one that was compiled for a "
+            "single one: build the Balancer before the network's first forward pass, or call torch.compiler.reset()."
+        )
+    if "use_reentrant=True" in str(error):
+        return RuntimeError(
+            "Activation checkpointing should be of the non-reentrant kind where gradients per task are read. Found "
+            "the reentrant one: call checkpoint(..., use_reentrant=False)."
+        )
+    return error
 
 
 def accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:

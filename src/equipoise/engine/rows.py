@@ -60,7 +60,7 @@ class Rows:
                 self._keep(i, split, used, found[: len(used)], first)
                 for parameter, gradient in zip(own, found[len(used) :], strict=True):
                     kept = self._heads[i].get(parameter)
-                    self._heads[i][parameter] = gradient if kept is None else kept + gradient
+                    self._heads[i][parameter] = gradient if kept is None else _wide(kept) + gradient
             elif first:
                 self._buffer[i].zero_()
             if ranks is not None:
@@ -113,9 +113,13 @@ class Rows:
 def _times(gradients: list[Tensor], factor: Tensor | None, scale: Tensor | None) -> list[Tensor]:
     """Gradients times a factor over a scale, at least in float32 where the scale may have been needed."""
     if scale is not None:
-        wide = [g.to(torch.promote_types(g.dtype, torch.float32)) for g in gradients]
-        gradients = [g / scale.to(g.dtype) for g in wide]
+        gradients = [_wide(g) / scale.to(_wide(g).dtype) for g in gradients]
     return gradients if factor is None else [g * factor.to(g.dtype) for g in gradients]
+
+
+def _wide(gradient: Tensor) -> Tensor:
+    """A gradient in float32 or more, so that sums of many lose nothing."""
+    return gradient.to(torch.promote_types(gradient.dtype, torch.float32))
 
 
 def _sum_heads(heads: dict[Tensor, Tensor], agreed: list[Tensor], ranks: Ranks) -> None:

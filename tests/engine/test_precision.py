@@ -1,0 +1,116 @@
+"""The matrix of precisions, micro-batches and ways to run a network, for every method."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import equipoise as eq
+from precision_cases import HOWS, PRECISIONS, Case, error, losses_of, network
+from rank_cases import data
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, nn.Module]:
+    """Networks that are compiled already, by precision."""
+    return {}
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("spec", sorted(eq.METHODS))
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_gradients_are_those_of_plain_autograd(
+    spec: str, precision: str, how: str, accumulate: int, compiled: dict[str, nn.Module]
+) -> None:
+    assert error(Case(spec, precision, accumulate, how), compiled) <= PRECISIONS[precision]
+
+
+@pytest.mark.parametrize("spec", sorted(eq.METHODS))
+def test_a_step_that_overflows_leaves_no_trace(spec: str) -> None:
+    """The scaler finds an infinite gradient in the second of three steps; the same two steps without it are alike."""
+    found = [_train(spec, [1.0, factor, 1.0] if factor else [1.0, 1.0]) for factor in (3e38, 0.0)]
+    (skipped, state, parameters), (none, other, plain) = found
+    assert (skipped, none) == (1, 0)
+    for key, value in other.items():
+        torch.testing.assert_close(state[key], value, rtol=1e-6, atol=0.0)
+    for mine, expected in zip(parameters, plain, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-6, atol=1e-7)
+
+
+def _train(spec: str, factors: list[float]) -> tuple[int, dict[str, torch.Tensor], list[torch.Tensor]]:
+    model = network("fp16 + scaler")
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
+    balancer = eq.Balancer(eq.build_method(spec, 3), shared=model.encoder.parameters(), scaler=scaler)
+    optimizer = torch.optim.SGD([*model.parameters(), *balancer.parameters()], lr=0.01)
+    good = 0
+    for factor in [*factors, None]:
+        losses = losses_of(model, *data(good), "fp16 + scaler")
+        if factor not in (None, 1.0):
+            losses = [_Blow.apply(loss) for loss in losses]  # type: ignore[no-untyped-call]
+        else:
+            good += 1
+        optimizer.zero_grad()
+        if balancer.method.second_batch:
+            balancer.measure(losses_of(model, *data(1000 + good), "fp16 + scaler"))
+        if factor is None:  # the step after the last one, so that a skipped one is seen
+            break
+        balancer.backward(losses)
+        scaler.step(optimizer)
+        scaler.update()
+    balancer._scale.begin()
+    state = {
+        key: value for key, value in balancer.method.state_dict().items() if isinstance(value, torch.Tensor)
+    }
+    return balancer.skipped, state, [p.detach() for p in model.parameters()]
+
+
+class _Blow(torch.autograd.Function):
+    """The loss as it is, with a gradient that overflows."""
+
+    @staticmethod
+    def forward(_ctx: object, loss: torch.Tensor) -> torch.Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def backward(_ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * torch.inf
+
+
+def test_gradients_that_are_not_finite_are_an_error_without_a_scaler() -> None:
+    model = network("float32")
+    balancer = eq.Balancer(
+        eq.build_method("mgda", 3), tasks=["a", "b", "c"], shared=model.encoder.parameters()
+    )
+    losses = dict(zip("abc", losses_of(model, *data(0), "float32"), strict=True))
+    losses["b"] = _Blow.apply(losses["b"])  # type: ignore[no-untyped-call]
+    with pytest.raises(
+        ValueError, match="gradient should be finite for MGDA. Found infinite or NaN ones: b. The"
+    ):
+        balancer.backward(losses)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_deferred_checks_speak_at_the_next_step() -> None:
+    model = network("float32")
+    balancer = eq.Balancer(eq.build_method("ls", 3), tasks=["a", "b", "c"], check_finite="defer")
+    losses = losses_of(model, *data(0), "float32")
+    balancer.backward([losses[0], losses[1] * torch.inf, losses[2]])
+    with pytest.raises(ValueError, match="Every loss should be finite for LS. Found b: inf"):
+        balancer.backward(losses_of(model, *data(1), "float32"))
+    balancer.backward(losses_of(model, *data(1), "float32"))
+    with pytest.raises(ValueError, match="`check_finite` should be one of raise, defer. Found 'never'"):
+        eq.Balancer(eq.build_method("ls", 3), check_finite="never")
+
+
+def test_reentrant_checkpoints_are_refused_with_the_way_out() -> None:
+    layer, heads = nn.Linear(6, 8), nn.Linear(8, 3)
+    x = torch.randn(4, 6, requires_grad=True)
+    losses = heads(checkpoint(layer, x, use_reentrant=True)).square().mean(0)
+    balancer = eq.Balancer(eq.build_method("mgda", 3), shared=heads.parameters())
+    with pytest.raises((RuntimeError, ValueError), match="use_reentrant=False|depend on every shared"):
+        eq.Balancer(eq.build_method("mgda", 3), shared=layer.parameters()).backward(losses)
+    del balancer
