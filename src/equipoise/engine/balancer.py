@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.core import Aggregator, HeadWeights, Method, Reads, TaskStats
+from equipoise.core import HeadWeights, Method, Reads, TaskStats
 from equipoise.core.method import check_at_least, check_one_of
 
 from .amp import LossScale
-from .checks import bad_losses, refuse_losses, refuse_uneven, warn_if_stuck
-from .distributed import Ranks, Shares, plain
+from .checks import bad_losses, check_method, refuse_losses, refuse_uneven, warn_if_stuck
+from .distributed import Ranks, Shares
 from .gradients import Shared, Split, Splitter, keep_graphs_usable
 from .losses import Counts, Losses, LossReader, StepLosses
+from .memory import Memory
 from .record import StepRecord
 from .rows import Rows
 from .steps import Steps
+from .together import Together
 
 
 class Balancer:
@@ -51,6 +52,11 @@ class Balancer:
         accumulate: micro-batches in each step of the optimizer. Give the losses undivided; the gradients are the mean
             over the window. Methods that read gradients add up the rows, are asked once at the end of the window,
             and equal one large batch; loss-only methods are asked at its first micro-batch and keep those weights.
+        memory: how methods that read the Gramian get it: from "rows" (m gradients held at once), "layerwise" (exact,
+            some layers at a time), "factored" (exact, without the weight gradients of linear layers; needs the
+            module as `shared`) or by a "sketch" (an estimate); all but the first end with one more backward pass.
+            "auto" takes the first exact one within `budget_gb`, or rows, and "layerwise" where these do not fit.
+        budget_gb: what "auto" may spend on gradients, in 10^9 bytes.
         check_finite: "raise" an error at once where a loss is not finite, which waits for the device, or "defer" it to
             the next step, which does not; by default "raise" on the CPU and "defer" on CUDA.
         process_group: the ranks to average over; by default all of them.
@@ -69,25 +75,19 @@ class Balancer:
         head_weights: HeadWeights | None = None,
         scaler: Any = None,
         accumulate: int = 1,
+        memory: str = "auto",
+        budget_gb: float | None = None,
         check_finite: str | None = None,
         process_group: Any = None,
     ) -> None:
-        if not isinstance(method, Method):
-            raise TypeError(
-                f"`method` should be a method, for example build_method('go4align', 3). Found {method!r}."
-            )
+        check_method(method, head_weights)
         self.method = method
         self.head_weights: HeadWeights = head_weights or method.head_weights
-        check_one_of("head_weights", self.head_weights, ("same", "unit", "log"))
-        if isinstance(method, Aggregator) and self.head_weights == "same":
-            raise ValueError(
-                f"`head_weights` should be 'unit' or 'log' for {type(method).__name__}, which has no task weights. "
-                "Found 'same'."
-            )
         check_at_least("accumulate", accumulate, 1)
         check_one_of("check_finite", check_finite or "raise", ("raise", "defer"))
         self._check_finite = check_finite
         self._ranks = Ranks(process_group)
+        self._together = Together(self._ranks, method)
         self._scale = LossScale(scaler, method)
         self._reader = LossReader(tasks, method.n_tasks)
         self._splitter = Splitter(shared, self._reader.tasks)
@@ -100,13 +100,25 @@ class Balancer:
         self._saw_rows = False
         if method.reads > Reads.LOSSES:
             keep_graphs_usable()
-        self._alike = False  # whether the ranks have compared the method's state
+        obstacle = (
+            "accumulate adds up rows"
+            if accumulate > 1
+            else "scaler divides rows"
+            if self._scale.active
+            else ""
+        )
+        self._memory = Memory(memory, budget_gb, shared, method, obstacle)
         self._bad: tuple[Tensor, StepLosses] | None = None  # losses that "defer" has not looked at yet
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The names of the tasks in order."""
         return self._reader.tasks
+
+    @property
+    def memory(self) -> str:
+        """The memory mode, once a step has been made."""
+        return self._memory.mode
 
     @property
     def skipped(self) -> int:
@@ -140,11 +152,11 @@ class Balancer:
                 Method and gradients are untouched then.
             RuntimeError: if another rank does not answer.
         """
-        ranks = self._ranks if self._ranks.number > 1 else None
         step = self._reader.read(losses, present)
         self.method.to(step.values.device)
         amounts = self._reader.amounts(counts, step)
-        step, shares = self._together(step, amounts, ranks)
+        step, shares = self._together.join(step, amounts)
+        ranks = None if shares is None else self._ranks
         self._check_values(step, shares)
         window = self._run.window
         if window.first:
@@ -152,17 +164,16 @@ class Balancer:
         by_losses = window.reads == Reads.LOSSES
         # Steps with and without rows must not take turns under DistributedDataParallel: it may count on its passes.
         self._saw_rows = self._saw_rows or not by_losses
-        by_hand = not by_losses or self.head_weights != "same" or self.method.max_norm > 0
-        by_hand = by_hand or (ranks is not None and (counts is not None or self._saw_rows))
+        by_hand = self.head_weights != "same" or self.method.max_norm > 0 or not by_losses
+        by_hand |= ranks is not None and (counts is not None or self._saw_rows)
         split = self._split(step, ranks) if by_hand else None
-        if split is not None and not by_losses:
-            record = self._run.by_rows(step, split, amounts, shares, ranks)
-        elif split is not None:
+        if split is None:
+            refuse_uneven(shares, step)
+            record = self._run.by_losses(step, None, None, None)
+        elif by_losses:
             record = self._run.by_losses(step, split, shares, ranks)
         else:
-            if shares is not None:
-                refuse_uneven(shares, step)
-            record = self._run.by_losses(step, None, None, None)
+            record = self._by_gradients(step, split, amounts, shares)
         if self._run.end():
             self._steps += 1
             warn_if_stuck(self._steps, self.method, self._versions)
@@ -192,19 +203,18 @@ class Balancer:
         Raises:
             ValueError: as `backward`.
         """
-        ranks = self._ranks if self._ranks.number > 1 else None
         reads = self.method.reads
         step = self._reader.read(losses, present, graph=reads > Reads.LOSSES)
         amounts = self._reader.amounts(counts, step)
-        step, shares = self._together(step, amounts, ranks)
+        step, shares = self._together.join(step, amounts)
+        ranks = None if shares is None else self._ranks
         self._check_values(step, shares)
         if reads == Reads.LOSSES:
             self._run.other = TaskStats(step.values, present=step.mask)
             return self._run.other
         split = self._split(step, ranks)
         totals = None if shares is None else torch.where(shares.totals > 0, shares.totals, 1.0)
-        scale = self._scale.factor(step.values.device)
-        factors = None if shares is None else amounts
+        factors, scale = None if shares is None else amounts, self._scale.factor(step.values.device)
         self._other_rows.add(step.roots, split, factors, scale=scale, ranks=ranks)
         jacobian, _ = self._other_rows.finish(split, totals, None)
         self._run.other = TaskStats(step.values, present=step.mask, jacobian=jacobian, blocks=split.blocks)
@@ -212,12 +222,7 @@ class Balancer:
 
     def after_step(self, losses: Losses) -> None:
         """Tell the method the losses after the optimizer step; only FAMO listens, and does without too."""
-        values = self._reader.values(losses)
-        if self._ranks.number > 1:
-            seen = ~values.isnan()
-            shares = self._ranks.share(torch.where(seen, values, 0.0), seen.double())
-            values = torch.where(shares.totals > 0, shares.means, torch.nan)
-        self.method.after_step(values)
+        self.method.after_step(self._together.mean(self._reader.values(losses)))
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The learned weights of the method, for an optimizer group of their own; most methods have none."""
@@ -255,28 +260,7 @@ class Balancer:
         self.method.load_state_dict(state["state"])
         self._run.window.weights = state["weights"]
         self._steps, self._saw_rows = state["steps"], state["saw_rows"]
-        self._alike = False
-
-    def _together(
-        self, step: StepLosses, amounts: Tensor, ranks: Ranks | None
-    ) -> tuple[StepLosses, Shares | None]:
-        """The step as all ranks see it together, and who has how many labels."""
-        if ranks is None:
-            if step.number == 0:
-                raise ValueError(
-                    "At least one task should be present in a step. Found none: skip this batch."
-                )
-            return step, None
-        if not self._alike:
-            state = plain(self.method.state_dict())
-            ranks.check_alike(
-                "The state of the method", state, step.values.device, "give all ranks the same seed."
-            )
-            self._alike = True
-        shares = ranks.share(step.values, amounts)
-        mask = shares.totals > 0
-        everywhere = mask.device.type == "cpu" and bool(mask.all())
-        return replace(step, values=shares.means, mask=None if everywhere else mask), shares
+        self._together.compared = False
 
     def _check_values(self, step: StepLosses, shares: Shares | None) -> None:
         """Refuse losses that cannot be balanced: those of this step, or of the one before if that was put off."""
@@ -288,6 +272,20 @@ class Balancer:
         for found, where in looked_at:
             if bool(found.any()):
                 refuse_losses(found, where, self.tasks, self.method, shares, positive=positive)
+
+    def _by_gradients(
+        self, step: StepLosses, split: Split, amounts: Tensor, shares: Shares | None
+    ) -> StepRecord:
+        """By rows, or in less memory."""
+        ranks = None if shares is None else self._ranks
+        if self._memory.choose(split, 1 if ranks is None else ranks.number) == "rows":
+            try:
+                return self._run.by_rows(step, split, amounts, shares, ranks)
+            except torch.OutOfMemoryError as error:
+                if not self._memory.fall_back(error):
+                    raise
+        measured = self._memory.measure(step.roots, split, self.method.n_tasks, self._steps)
+        return self._run.by_gramian(step, split, measured)
 
     def _split(self, step: StepLosses, ranks: Ranks | None) -> Split:
         return self._splitter.split(step.roots) if ranks is None else self._splitter.split_alike(step, ranks)

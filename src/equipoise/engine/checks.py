@@ -8,12 +8,33 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from equipoise.core import Method
+from equipoise.core import Aggregator, Method
+from equipoise.core.method import check_one_of
 
 from .distributed import Shares
 from .losses import StepLosses
 
 _PATIENCE = 10  # steps after which a learned weight that never moved is warned about
+
+
+def check_method(method: Method, head_weights: str | None) -> None:
+    """Refuse what is no method, and head weights that do not go with it.
+
+    Raises:
+        TypeError: on the former.
+        ValueError: on the latter.
+    """
+    if not isinstance(method, Method):
+        raise TypeError(
+            f"`method` should be a method, for example build_method('go4align', 3). Found {method!r}."
+        )
+    chosen = head_weights or method.head_weights
+    check_one_of("head_weights", chosen, ("same", "unit", "log"))
+    if isinstance(method, Aggregator) and chosen == "same":
+        raise ValueError(
+            f"`head_weights` should be 'unit' or 'log' for {type(method).__name__}, which has no task weights. "
+            "Found 'same'."
+        )
 
 
 def bad_losses(step: StepLosses, positive: bool) -> Tensor:
@@ -85,7 +106,7 @@ def warn_if_stuck(steps: int, method: Method, versions: Mapping[str, int]) -> No
         )
 
 
-def refuse_uneven(shares: Shares, step: StepLosses) -> None:
+def refuse_uneven(shares: Shares | None, step: StepLosses) -> None:
     """Refuse ranks without some losses where DistributedDataParallel averages, so that every rank has to take part.
 
     On a CUDA device only a rank that lacks a loss itself looks, since that waits for the device.
@@ -93,7 +114,9 @@ def refuse_uneven(shares: Shares, step: StepLosses) -> None:
     Raises:
         ValueError: naming the ranks.
     """
-    if (step.values.device.type == "cpu" or step.number < len(step.values)) and shares.uneven:
+    if shares is None or (step.values.device.type != "cpu" and step.number == len(step.values)):
+        return
+    if shares.uneven:
         lacking = [rank for rank, row in enumerate(shares.counts) if not bool((row > 0).all())]
         raise ValueError(
             "Every rank should have all losses where a loss-only method is used without `counts`. Found that ranks "

@@ -124,13 +124,18 @@ class Splitter:
 
         That is what the graph looks like when the outputs of all heads are concatenated before the losses.
         """
+        if self._given is None and not self._checked:
+            columns = torch.split(jacobian, split.blocks, dim=1)
+            self.check_alive(split, torch.stack([rows.abs().amax(1) > 0 for rows in columns]))
+
+    def check_alive(self, split: Split, alive: Tensor) -> None:
+        """The same from which tasks move which shared parameter (parameters, m)."""
         if self._given is not None or self._checked or len(self._tasks) == 1:
             return
         self._checked = True
-        for parameter, rows in zip(split.shared, _columns(jacobian, split.shared), strict=True):
-            alive = rows.abs().amax(1) > 0
-            if int(alive.sum()) == 1:
-                only = self._tasks[int(alive.int().argmax())]
+        for parameter, movers in zip(split.shared, alive, strict=True):
+            if int(movers.sum()) == 1:
+                only = self._tasks[int(movers.int().argmax())]
                 raise ValueError(
                     f"Shared parameters should get gradients from several losses. Found one of shape "
                     f"{tuple(parameter.shape)} that all losses reach but only {only!r} moves, "
@@ -244,10 +249,6 @@ def accumulate(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> Non
 def accumulate_flat(shared: list[Tensor], vector: Tensor) -> None:
     """Add a flat shared gradient (n,) to the `.grad` of the shared parameters."""
     accumulate(shared, views(vector, shared))
-
-
-def _columns(jacobian: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return torch.split(jacobian, [parameter.numel() for parameter in parameters], dim=1)
 
 
 def views(vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

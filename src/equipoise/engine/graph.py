@@ -24,7 +24,7 @@ def tasks_reaching(roots: Sequence[GradientEdge]) -> dict[Tensor, int]:
     for bit, root in enumerate(roots):
         masks[root.node] = masks.get(root.node, 0) | 1 << bit
     leaves: dict[Tensor, int] = {}
-    for node in reversed(_post_order(list(masks))):
+    for node in reversed(post_order(list(masks))):
         mask = masks[node]
         variable = getattr(node, "variable", None)
         if variable is not None:
@@ -35,7 +35,7 @@ def tasks_reaching(roots: Sequence[GradientEdge]) -> dict[Tensor, int]:
     return leaves
 
 
-def _post_order(starts: list[Node]) -> list[Node]:
+def post_order(starts: list[Node]) -> list[Node]:
     """Every node reached from `starts`, each after all nodes that it leads to."""
     order: list[Node] = []
     seen: set[Node] = set()

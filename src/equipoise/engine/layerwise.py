@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from .gradients import Split
-from .graph import _post_order
+from .graph import post_order
 
 Top = tuple[list[GradientEdge], list[Tensor]]  # where a stretch starts for one task, and its cotangents
 _BLOCK = 16_384  # columns that are summed in float64 at a time
@@ -273,7 +273,7 @@ def _passage(starts: set[Node], heights: dict[Node, int]) -> Iterator[tuple[Node
 def _heights(starts: list[Node], wanted: Container[Node]) -> dict[Node, int]:
     """The nodes that are wanted or lead to such ones, with the length of the longest way down to one."""
     heights: dict[Node, int] = {}
-    for node in _post_order(starts):
+    for node in post_order(starts):
         below = [heights[child] for child, _ in _links(node, heights)]
         if below or node in wanted:
             heights[node] = 1 + max(below, default=0)

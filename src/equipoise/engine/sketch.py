@@ -21,12 +21,12 @@ from torch.autograd.graph import GradientEdge
 from .gradients import Split, gradients_of
 from .layerwise import GramianAndHeads
 
-_LARGEST = 1 << 14  # a sum and a sign are drawn from 16 random bits, one of them spare
+SIZE = 1 << 14  # the largest: a sum and a sign are drawn from 16 random bits, one of them spare
 _WORDS = 1 << 14  # 64-bit words drawn at a time, four entries each: small enough to stay in the cache
 
 
 def sketched_gramian(
-    roots: Mapping[int, GradientEdge], split: Split, n_tasks: int, *, seed: int, size: int = _LARGEST
+    roots: Mapping[int, GradientEdge], split: Split, n_tasks: int, *, seed: int, size: int = SIZE
 ) -> GramianAndHeads:
     """An estimate of the Gramian, one task's gradient at a time; the graph is kept.
 
@@ -40,8 +40,8 @@ def sketched_gramian(
     Raises:
         ValueError: if the size is no power of 2 in range.
     """
-    if not (1 <= size <= _LARGEST and size & (size - 1) == 0):
-        raise ValueError(f"`size` should be a power of 2, at most {_LARGEST}. Found {size}.")
+    if not (1 <= size <= SIZE and size & (size - 1) == 0):
+        raise ValueError(f"`size` should be a power of 2, at most {SIZE}. Found {size}.")
     first = split.shared[0]
     dtype = torch.promote_types(first.dtype, torch.float32)
     sums = torch.zeros(n_tasks, 2 * size, dtype=dtype, device=first.device)

@@ -13,12 +13,13 @@ from equipoise.core import Aggregator, HeadWeights, Method, Reads, TaskStats
 from .amp import LossScale
 from .checks import refuse_rows
 from .distributed import Ranks, Shares
-from .gradients import Split, Splitter
+from .gradients import Split, Splitter, accumulate, gradients_of
+from .layerwise import GramianAndHeads
 from .losses import StepLosses
 from .record import StepRecord
 from .rows import Rows
 from .window import Window
-from .write import Rules, write_by_hand, write_by_rows
+from .write import Rules, write_by_hand, write_by_rows, write_heads
 
 
 class Steps:
@@ -131,6 +132,28 @@ class Steps:
         norm = (answer @ gramian @ answer).clamp(min=0).sqrt()
         write_by_rows(answer.to(jacobian.dtype) @ jacobian, norm, scales, split, heads, rules)
         return self._record(answer, losses, gramian)
+
+    def by_gramian(self, step: StepLosses, split: Split, measured: GramianAndHeads) -> StepRecord:
+        """Weights from a Gramian without rows, then one backward pass for the shared parameters."""
+        rules, gramian = self._rules(step, None), measured.gramian
+        if step.mask is None:
+            self._splitter.check_alive(split, measured.squares > 0)
+        if not bool(gramian.isfinite().all()):
+            refuse_rows(gramian, self._tasks, self._method)
+        answer = self._learn(
+            self._method(TaskStats(step.values, present=step.mask, gramian=gramian)), step.values, None
+        )
+        seeds = [answer[i].to(step.values.dtype) for i in step.roots]
+        shared = gradients_of(list(step.roots.values()), seeds, split.shared, retain_graph=False)
+        norm = (answer @ gramian @ answer).clamp(min=0).sqrt()
+        scales = rules.head_scales(answer, step.values.double())
+        direction = torch.cat([g.reshape(-1) for g in shared]) if rules.max_norm > 0 else None
+        if direction is None:
+            accumulate(split.shared, shared)
+            write_heads(scales, measured.heads, rules)
+        else:
+            write_by_rows(direction, norm, scales, split, measured.heads, rules)
+        return self._record(answer, step.values, gramian)
 
     def _without_answer(self, stats: TaskStats, split: Split, rules: Rules) -> StepRecord:
         """Gradients that are not finite: the loss scaler is left to skip the step, and without one it is an error."""

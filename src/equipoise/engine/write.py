@@ -101,5 +101,10 @@ def write_by_rows(
     if rules.max_norm > 0:
         direction = direction * rules.clip(norm).to(direction.dtype)
     accumulate_flat(split.shared, rules.scaled(direction))
+    write_heads(scales, heads, rules)
+
+
+def write_heads(scales: Tensor, heads: HeadGradients, rules: Rules) -> None:
+    """Add the gradients of the heads, times the scale (m,) of each task, to `.grad`."""
     for i, parameter, gradient in heads:
         accumulate([parameter], [rules.scaled(gradient * scales[i].to(gradient.dtype))])
