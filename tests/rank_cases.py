@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,21 @@ from networks import TwoPart, network
 STEPS = 20
 Trained = tuple[dict[str, Tensor], list[Tensor]]  # parameters at the end, weights of each step
 SIZE = 8  # samples of both ranks together
+
+SPECS = [
+    *sorted(eq.METHODS),
+    "coba:window=5:warmup=2",
+    "go4align:indicator=grad_norm",
+    "lr_annealing:statistic=entries",
+    "mgda:normalization=loss+",
+    "relobralo:rho=0.5",
+    "stch:warmup=4",
+    "famo+grouped",
+    "nashmtl+every:steps=3",
+    "mgda+ema",
+    "upgrad+clip_norm",
+    "cagrad+log_losses",
+]
 
 
 @dataclass(frozen=True)
@@ -170,3 +186,36 @@ def dies(rank: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         model.zero_grad()
         balancer.backward(losses_of(model, *data(step)))
+
+
+def some_steps(
+    spec: str, first: int, last: int, state: dict[str, Any] | None
+) -> tuple[list[Tensor], dict[str, Any]]:
+    """The parameters after the steps from `first` to `last`, and the state to go on from."""
+    model = network("mlp")
+    balancer = eq.Balancer(eq.build_method(spec, 3), shared=model.encoder.parameters())
+    optimizer = torch.optim.Adam([*model.parameters(), *balancer.parameters()], lr=0.01)
+    if state is not None:
+        model.load_state_dict(state["model"])
+        balancer.load_state_dict(state["balancer"])
+        optimizer.load_state_dict(state["optimizer"])
+    for step in range(first, last):
+        optimizer.zero_grad()
+        if balancer.method.second_batch:
+            balancer.measure(losses_of(model, *data(1000 + step)))
+        balancer.backward(losses_of(model, *data(step)), present=[True, step % 3 != 1, True])
+        optimizer.step()
+        if step % 2:
+            balancer.after_step(losses_of(model, *data(step)))
+    state = {
+        "model": model.state_dict(),
+        "balancer": balancer.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    return [p.detach() for p in model.parameters()], state
+
+
+def resumed(_rank: int, folder: str) -> dict[str, list[Tensor]]:
+    """The parameters of every method five steps after its saved state."""
+    states = [torch.load(Path(folder) / f"{i}.pt", weights_only=True) for i in range(len(SPECS))]
+    return {spec: some_steps(spec, 5, 10, state)[0] for spec, state in zip(SPECS, states, strict=True)}

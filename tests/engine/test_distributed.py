@@ -9,24 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import equipoise as eq
 import ranks
-from rank_cases import Case, Trained, alone, complaints, dies, on_rank
+from rank_cases import SPECS, Case, Trained, alone, complaints, dies, on_rank
 
-SPECS = [
-    *sorted(eq.METHODS),
-    "coba:window=5:warmup=2",
-    "go4align:indicator=grad_norm",
-    "lr_annealing:statistic=entries",
-    "mgda:normalization=loss+",
-    "relobralo:rho=0.5",
-    "stch:warmup=4",
-    "famo+grouped",
-    "nashmtl+every:steps=3",
-    "mgda+ema",
-    "upgrad+clip_norm",
-    "cagrad+log_losses",
-]
 CASES = [
     *(Case(spec) for spec in SPECS),
     *(Case(spec, split=5, counts=True) for spec in SPECS),

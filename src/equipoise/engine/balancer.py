@@ -13,6 +13,7 @@ from equipoise.core.method import check_at_least, check_one_of
 
 from .amp import LossScale
 from .checks import bad_losses, check_method, refuse_losses, refuse_uneven, warn_if_stuck
+from .deferred import Deferred
 from .distributed import Ranks, Shares
 from .gradients import Shared, Split, Splitter, keep_graphs_usable
 from .losses import Counts, Losses, LossReader, StepLosses
@@ -108,7 +109,7 @@ class Balancer:
             else ""
         )
         self._memory = Memory(memory, budget_gb, shared, method, obstacle)
-        self._bad: tuple[Tensor, StepLosses] | None = None  # losses that "defer" has not looked at yet
+        self._deferred = Deferred()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -267,11 +268,14 @@ class Balancer:
         positive = self.method.needs_positive_losses or self.head_weights == "log"
         bad = bad_losses(step, positive)
         wait = self._check_finite or ("defer" if step.values.device.type == "cuda" else "raise")
-        looked_at = [(bad, step)] if wait == "raise" else [] if self._bad is None else [self._bad]
-        self._bad = (bad, step) if wait == "defer" else None
-        for found, where in looked_at:
-            if bool(found.any()):
-                refuse_losses(found, where, self.tasks, self.method, shares, positive=positive)
+        late = self._deferred.take()
+        if late is not None:
+            bad, step = late
+        elif wait == "defer":
+            self._deferred.put(bad, step)
+            return
+        if bool(bad.any()):
+            refuse_losses(bad, step, self.tasks, self.method, shares, positive=positive)
 
     def _by_gradients(
         self, step: StepLosses, split: Split, amounts: Tensor, shares: Shares | None

@@ -1,0 +1,44 @@
+"""Flags that are looked at later, so that nobody waits for the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .losses import StepLosses
+
+
+class Deferred:
+    """Keeps which losses of recent steps were bad until the host can know without waiting.
+
+    On a CUDA device the flags are copied to pinned memory beside the computation; elsewhere they are there at once,
+    and are looked at in the next step.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Tensor, StepLosses, torch.cuda.Event | None]] = []
+
+    def put(self, bad: Tensor, step: StepLosses) -> None:
+        """Keep the flags (m,) of a step."""
+        if bad.device.type != "cuda":
+            self._kept.append((bad, step, None))
+            return
+        host = torch.empty(bad.shape, dtype=bad.dtype, pin_memory=True)
+        host.copy_(bad, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        self._kept.append((host, step, event))
+
+    def take(self) -> tuple[Tensor, StepLosses] | None:
+        """The flags and losses of the oldest step that has arrived and was bad, if any; forgets what has arrived."""
+        while self._kept and (self._kept[0][2] is None or self._kept[0][2].query()):
+            bad, step, _ = self._kept.pop(0)
+            if on_host(bad):
+                self._kept = []
+                return bad, step
+        return None
+
+
+def on_host(flags: Tensor) -> bool:
+    """Whether any flag in host memory is set."""
+    return any(flags.tolist())
