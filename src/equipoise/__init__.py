@@ -3,6 +3,7 @@
 `build_method` gives a balancing method by name, and `Balancer` takes the place of `loss.backward()`.
 """
 
+from . import monitor
 from .build import build_method
 from .core import (
     Aggregator,
@@ -35,4 +36,5 @@ __all__ = [
     "Weighting",
     "Wrapper",
     "build_method",
+    "monitor",
 ]

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: two tables and TensorBoard scalars. The only place that knows TensorBoard."""
+"""What a run writes while it trains: two tables and TensorBoard scalars."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from equipoise.monitor import open_board
+
 from .storage import storing
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
     from equipoise.engine import StepRecord
 
 Row = dict[str, float | int | None]
@@ -99,7 +99,8 @@ class RunLog:
                 shutil.rmtree(folder)
             self._steps.cut("step", step)
             self._epochs.cut("epoch", epoch - 1)
-            self._board = _tensorboard(folder / "tensorboard", purge_step=step + 1 if step else None)
+            purge = step + 1 if step else None
+            self._board = open_board(folder / "tensorboard", "Training runs", purge_step=purge)
 
     def step(self, step: int, epoch: int, record: StepRecord) -> None:
         """Take note of a `Balancer` record, if it is the turn of this step."""
@@ -174,14 +175,6 @@ def _number(value: float | int | None) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value) if isinstance(value, int) else f"{value:.8g}"
-
-
-def _tensorboard(folder: Path, purge_step: int | None) -> SummaryWriter:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError('Training runs need tensorboard: pip install "equipoise[cli]".') from error
-    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 __all__ = ["Row", "RunLog", "Table"]
