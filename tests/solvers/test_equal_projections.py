@@ -49,7 +49,9 @@ def test_the_tolerance_counts_squared_pivots_of_the_cosines() -> None:
     for sine, converged in ((2e-6, True), (0.5e-6, False)):
         rows = torch.tensor([[1.0, 0.0], [(1 - sine**2) ** 0.5, sine]], dtype=torch.float64)
         assert float(torch.linalg.cholesky(rows @ rows.T)[1, 1]) == pytest.approx(sine, rel=1e-3)
-        assert bool(equal_projections(rows @ rows.T, tolerance=1e-12)[1]) == converged
+        for lengths in ([[1.0], [1.0]], [[1e-4], [1e4]], [[1e4], [1e-4]]):
+            long = torch.tensor(lengths, dtype=torch.float64) * rows
+            assert bool(equal_projections(long @ long.T, tolerance=1e-12)[1]) == converged
 
 
 def test_coefficients_that_cancel_are_no_answer() -> None:
@@ -62,4 +64,7 @@ def test_coefficients_that_cancel_are_no_answer() -> None:
     assert bool(converged)
     torch.testing.assert_close(weights, plain / plain.sum())
     share = float(plain.sum().abs() / plain.abs().sum())
-    assert not bool(equal_projections(norms[:, None] * cosines * norms, tolerance=share + 1e-9)[1])
+    for scale in (1e-8, 1.0, 1e8):
+        gramian = scale * norms[:, None] * cosines * norms
+        assert not bool(equal_projections(gramian, tolerance=share + 1e-9)[1])
+        assert bool(equal_projections(gramian, tolerance=0.01)[1])
