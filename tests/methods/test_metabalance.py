@@ -63,3 +63,12 @@ def test_hyper_parameters_are_checked() -> None:
         MetaBalance(2, beta=1.0)
     with pytest.raises(ValueError, match=r"`strategy` should be one of both, reduce, enlarge\. Found 'C'\."):
         MetaBalance(2, strategy="C")
+
+
+def test_means_of_different_age_are_told_apart() -> None:
+    """The mean of one step over 1 - beta, that of three over 1 - beta^3: with constant gradients, their lengths."""
+    method = MetaBalance(2, relax=1.0, beta=0.9)
+    jacobian = torch.tensor([[3.0, 0.0], [0.0, 6.0]]).double()
+    for present in ([True, False], [True, False], [True, True]):
+        weights = method(stats_of(jacobian, present))
+    assert weights.tolist() == pytest.approx([1.0, 0.5])

@@ -4,7 +4,7 @@ import torch
 from equipoise.solvers.cagrad import cagrad
 from equipoise.solvers.fairness import nash
 from equipoise.solvers.min_norm import min_norm
-from equipoise.solvers.solution import single_threaded, tolerance
+from equipoise.solvers.solution import certified, single_threaded, tolerance
 
 
 @single_threaded
@@ -52,3 +52,16 @@ def test_a_graph_is_not_kept(solver) -> None:  # type: ignore[no-untyped-def]
 def test_tolerance_follows_the_precision_of_the_gramian() -> None:
     assert tolerance(torch.float64) == 1e-8
     assert 1e-7 < tolerance(torch.float32) < 1e-5
+
+
+def test_an_answer_is_flagged_by_its_gap_and_replaced_where_it_is_not_finite() -> None:
+    weights = torch.tensor([0.25, 0.75, 1.0, 2.0], dtype=torch.float64)
+    for gap, converged in ((1e-9, True), (1e-8, True), (1e-7, False)):
+        found = certified(weights, torch.tensor(gap, dtype=torch.float64), torch.float64)
+        assert bool(found.converged) == converged
+        assert torch.equal(found.weights, weights)
+    weights[2] = torch.nan
+    found = certified(weights, torch.tensor(0.0, dtype=torch.float64), torch.float32)
+    assert not bool(found.converged)
+    assert found.weights.tolist() == [0.25] * 4
+    assert found.weights.dtype == torch.float32
