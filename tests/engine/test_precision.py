@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -114,3 +116,13 @@ def test_reentrant_checkpoints_are_refused_with_the_way_out() -> None:
     with pytest.raises((RuntimeError, ValueError), match="use_reentrant=False|depend on every shared"):
         eq.Balancer(eq.build_method("mgda", 3), shared=layer.parameters()).backward(losses)
     del balancer
+
+
+def test_the_page_of_the_docs_lists_every_method() -> None:
+    """`python tests/tools/precision_table.py > docs/precision.md` writes it anew."""
+    page = (Path(__file__).parents[2] / "docs" / "precision.md").read_text()
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| `")]
+    assert [row[0].strip(" `") for row in rows] == sorted(eq.METHODS)
+    for row in rows:
+        for cell, limit in zip(row[1:], PRECISIONS.values(), strict=True):
+            assert float(cell) <= limit
