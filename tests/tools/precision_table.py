@@ -18,10 +18,11 @@ from precision_cases import HOWS, PRECISIONS, Case, error
 
 _HEAD = f"""# Precision, micro-batches, compiled and checkpointed networks
 
-Made by `python tests/tools/precision_table.py` (torch {torch.__version__}), the same runs as `tests/engine/test_precision.py`. Each cell is the
-largest relative distance of a step's gradients from those of a plain engine in the same precision (rows by autograd, put together in
-float64), over a plain network, a compiled one (`torch.compile`, backend aot_eager) and one with activation checkpoints, each with one
-batch and with 4 micro-batches. Nothing is refused. Reentrant checkpoints are, by an error that says what to write instead.
+Made by `python tests/tools/precision_table.py` (torch {torch.__version__}); `tests/engine/test_precision.py` makes the
+same runs. Each cell is the largest relative distance of a step's gradients from those of a plain engine in the same
+precision (rows by autograd, put together in float64), over a plain network, a compiled one (`torch.compile`, backend
+aot_eager) and one with activation checkpoints, each with one batch and with 4 micro-batches. Nothing is refused.
+Reentrant checkpoints are, by an error that says what to write instead.
 
 The tolerances: {", ".join(f"{name} {limit:g}" for name, limit in PRECISIONS.items())}.
 
