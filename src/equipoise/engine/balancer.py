@@ -20,6 +20,7 @@ from .losses import Counts, Losses, LossReader, StepLosses
 from .memory import Memory
 from .record import StepRecord
 from .rows import Rows
+from .sharded import refuse_measuring, shards_of
 from .steps import Steps
 from .together import Together
 
@@ -37,8 +38,8 @@ class Balancer:
 
     In a distributed run all ranks get the same weights: losses and rows are averaged over the ranks, weighted by
     `counts`. Loss-only methods exchange 2 m numbers and leave the gradients to DistributedDataParallel; the others
-    also exchange the rows, m n numbers, each while the next one is measured, and DistributedDataParallel has nothing
-    left to do. Every rank has to see all losses in its first step.
+    also exchange the rows, m n numbers, each while the next is measured, or m^2 under `fully_shard` (build the Balancer
+    after it, with `shared`; methods of the Jacobian are refused). Every rank sees all losses in its first step.
 
     Args:
         method: from `build_method`, or a method class.
@@ -93,21 +94,18 @@ class Balancer:
         self._reader = LossReader(tasks, method.n_tasks)
         self._splitter = Splitter(shared, self._reader.tasks)
         self._other_rows = Rows()
+        self._shards = shards_of(self._splitter.given, method, self._ranks)
         self._run = Steps(
-            method, self.tasks, self.head_weights, self._scale, splitter=self._splitter, length=accumulate
+            method, self._splitter, self.head_weights, self._scale, length=accumulate, shards=self._shards
         )
         self._versions = {name: parameter._version for name, parameter in method.named_parameters()}
         self._steps = 0
         self._saw_rows = False
         if method.reads > Reads.LOSSES:
             keep_graphs_usable()
-        obstacle = (
-            "accumulate adds up rows"
-            if accumulate > 1
-            else "scaler divides rows"
-            if self._scale.active
-            else ""
-        )
+        obstacle = "accumulate adds up rows" if accumulate > 1 else ""
+        obstacle = "scaler divides rows" if self._scale.active else obstacle
+        obstacle = obstacle if self._shards is None else "fully_shard shards the rows"
         self._memory = Memory(memory, budget_gb, shared, method, obstacle)
         self._deferred = Deferred()
 
@@ -167,7 +165,7 @@ class Balancer:
         self._saw_rows = self._saw_rows or not by_losses
         by_hand = self.head_weights != "same" or self.method.max_norm > 0 or not by_losses
         by_hand |= ranks is not None and (counts is not None or self._saw_rows)
-        split = self._split(step, ranks) if by_hand else None
+        split = self._split(step, shares) if by_hand else None
         if split is None:
             refuse_uneven(shares, step)
             record = self._run.by_losses(step, None, None, None)
@@ -175,6 +173,8 @@ class Balancer:
             record = self._run.by_losses(step, split, shares, ranks)
         else:
             record = self._by_gradients(step, split, amounts, shares)
+        if self._shards is not None:
+            self._shards.publish()
         if self._run.end():
             self._steps += 1
             warn_if_stuck(self._steps, self.method, self._versions)
@@ -213,7 +213,8 @@ class Balancer:
         if reads == Reads.LOSSES:
             self._run.other = TaskStats(step.values, present=step.mask)
             return self._run.other
-        split = self._split(step, ranks)
+        refuse_measuring(self._shards)
+        split = self._split(step, shares)
         totals = None if shares is None else torch.where(shares.totals > 0, shares.totals, 1.0)
         factors, scale = None if shares is None else amounts, self._scale.factor(step.values.device)
         self._other_rows.add(step.roots, split, factors, scale=scale, ranks=ranks)
@@ -291,5 +292,9 @@ class Balancer:
         measured = self._memory.measure(step.roots, split, self.method.n_tasks, self._steps)
         return self._run.by_gramian(step, split, measured)
 
-    def _split(self, step: StepLosses, ranks: Ranks | None) -> Split:
-        return self._splitter.split(step.roots) if ranks is None else self._splitter.split_alike(step, ranks)
+    def _split(self, step: StepLosses, shares: Shares | None) -> Split:
+        if self._shards is not None:
+            return self._shards.split(step, shares)
+        if shares is None:
+            return self._splitter.split(step.roots)
+        return self._splitter.split_alike(step, self._ranks)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from .distributed import Ranks
+from .fsdp import refuse_hidden_shards
 from .graph import tasks_reaching
 from .losses import StepLosses
 
@@ -67,10 +68,11 @@ class Splitter:
     """
 
     def __init__(self, shared: Shared | None, tasks: Sequence[str]) -> None:
-        self._tasks = tasks
+        self.tasks = tasks
         self._given = None if shared is None else _named(shared)
         self._seen: dict[Tensor, int] = {}
         self._checked = False
+        self._looked = False  # whether parameters are sharded unbeknown
         self._agreed: Split | None = None
         if self._given is not None and not self._given:
             raise ValueError("`shared` should hold at least one parameter. Found none.")
@@ -81,10 +83,18 @@ class Splitter:
                     f"{tuple(parameter.shape)}, which is frozen: leave it out, or unfreeze it."
                 )
 
+    @property
+    def given(self) -> list[Tensor]:
+        """The shared parameters that were given; none if they are to be inferred."""
+        return list(self._given or {})
+
     def split(self, roots: Mapping[int, GradientEdge]) -> Split:
         """The split of the parameters that the present tasks' losses reach."""
         reached = _masks(roots)
-        complete = len(roots) == len(self._tasks)
+        if not self._looked:
+            refuse_hidden_shards(reached)
+            self._looked = True
+        complete = len(roots) == len(self.tasks)
         if self._given is not None:
             self._check_used(reached, complete)
             shared = [parameter for parameter in self._given if parameter in reached]
@@ -92,7 +102,7 @@ class Splitter:
             shared = self._infer(reached, complete)
         chosen = set(shared)
         heads = [leaf for leaf in reached if leaf not in chosen]
-        return Split(shared, heads, reached, len(self._tasks))
+        return Split(shared, heads, reached, len(self.tasks))
 
     def split_alike(self, step: StepLosses, ranks: Ranks) -> Split:
         """The split that all ranks have agreed on in the first step, with what this rank's present tasks reach.
@@ -103,10 +113,10 @@ class Splitter:
         """
         if self._agreed is None:
             roots = dict(sorted({**step.spare, **step.roots}.items()))
-            split = self.split(roots) if roots else Split([], [], {}, len(self._tasks))
+            split = self.split(roots) if roots else Split([], [], {}, len(self.tasks))
             layout = [(len(roots), p.numel(), split.reached[p]) for p in (*split.shared, *split.heads)]
             ranks.check_alike("The network", layout, step.values.device, _FIRST_STEP)
-            if len(roots) < len(self._tasks):
+            if len(roots) < len(self.tasks):
                 raise ValueError(
                     f"The losses of all tasks should be there in the first step. Found {len(roots)}: {_FIRST_STEP}"
                 )
@@ -117,7 +127,7 @@ class Splitter:
                 "The network should be the same at every step of a distributed run. Found a parameter that no loss "
                 "reached in the first step."
             )
-        return Split(agreed.shared, agreed.heads, now, len(self._tasks), agreed.reached)
+        return Split(agreed.shared, agreed.heads, now, len(self.tasks), agreed.reached)
 
     def check_rows(self, split: Split, jacobian: Tensor) -> None:
         """Refuse an inferred split that the first rows contradict: a head that all losses seem to reach.
@@ -130,12 +140,12 @@ class Splitter:
 
     def check_alive(self, split: Split, alive: Tensor) -> None:
         """The same from which tasks move which shared parameter (parameters, m)."""
-        if self._given is not None or self._checked or len(self._tasks) == 1:
+        if self._given is not None or self._checked or len(self.tasks) == 1:
             return
         self._checked = True
         for parameter, movers in zip(split.shared, alive, strict=True):
             if int(movers.sum()) == 1:
-                only = self._tasks[int(movers.int().argmax())]
+                only = self.tasks[int(movers.int().argmax())]
                 raise ValueError(
                     f"Shared parameters should get gradients from several losses. Found one of shape "
                     f"{tuple(parameter.shape)} that all losses reach but only {only!r} moves, "
@@ -144,7 +154,7 @@ class Splitter:
                 )
 
     def _infer(self, reached: dict[Tensor, int], complete: bool) -> list[Tensor]:
-        if len(self._tasks) == 1:
+        if len(self.tasks) == 1:
             return list(reached)
         for leaf, mask in reached.items():
             self._seen[leaf] = self._seen.get(leaf, 0) | mask
@@ -153,7 +163,7 @@ class Splitter:
             hint = "" if complete else " (and some tasks are absent in this step)"
             raise ValueError(
                 f"The losses of at least two tasks should reach the same parameters. Found none that are "
-                f"shared among {', '.join(self._tasks)}{hint}: pass `shared=` to the Balancer."
+                f"shared among {', '.join(self.tasks)}{hint}: pass `shared=` to the Balancer."
             )
         return shared
 

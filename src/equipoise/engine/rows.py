@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from equipoise.core.stats import gramian_of
+
 from .distributed import Ranks
 from .gradients import Split, gradients_of, views
 
@@ -87,6 +89,10 @@ class Rows:
             for i, heads in enumerate(self._heads):
                 self._heads[i] = {p: g / totals[i].to(g.dtype) for p, g in heads.items()}
         return self._buffer, [(i, p, g) for i, heads in enumerate(self._heads) for p, g in heads.items()]
+
+    def gramian(self, jacobian: Tensor) -> Tensor:
+        """The Gramian (m, m) of rows that `finish` gave."""
+        return gramian_of(jacobian)
 
     def _begin(self, split: Split) -> None:
         n = sum(parameter.numel() for parameter in split.shared)

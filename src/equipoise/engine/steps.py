@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -18,6 +17,7 @@ from .layerwise import GramianAndHeads
 from .losses import StepLosses
 from .record import StepRecord
 from .rows import Rows
+from .sharded import Shards
 from .window import Window
 from .write import Rules, write_by_hand, write_by_rows, write_heads
 
@@ -27,29 +27,29 @@ class Steps:
 
     Args:
         method: which is asked.
-        tasks: their names.
+        splitter: which tells the parameters.
         head_weights: what the gradients of heads are scaled by.
         scale: of float16 loops.
-        splitter: which told the parameters.
         length: micro-batches of a window.
+        shards: what stands in for the rows where parameters are sharded.
     """
 
     def __init__(
         self,
         method: Method,
-        tasks: Sequence[str],
+        splitter: Splitter,
         head_weights: HeadWeights,
         scale: LossScale,
         *,
-        splitter: Splitter,
         length: int,
+        shards: Shards | None,
     ) -> None:
         self._method = method
-        self._tasks = tasks
         self._splitter = splitter
         self._head_weights = head_weights
         self._scale = scale
-        self._rows = Rows()
+        self._rows: Rows | Shards = shards or Rows()
+        self._write = shards.write if shards else write_by_hand
         self.window = Window(method.n_tasks, length)
         self.other: TaskStats | None = None
 
@@ -89,7 +89,7 @@ class Steps:
         else:
             heads = rules.head_scales(weights, step.values.double())
             seeds, for_heads = (self._seeds(x, shares, rules) for x in (weights, heads))
-            write_by_hand(step, split, rules, (seeds, for_heads), window)
+            self._write(step, split, rules, (seeds, for_heads), window)
         return self._record(weights, step.values, None)
 
     def _seeds(self, weights: Tensor, shares: Shares | None, rules: Rules) -> Tensor:
@@ -117,9 +117,11 @@ class Steps:
         losses, present = (step.values, step.mask) if plain else (window.losses, window.present)
         if present is None:
             self._splitter.check_rows(split, jacobian)
-        stats = TaskStats(losses, present=present, jacobian=jacobian, blocks=split.blocks, other=self.other)
+        gramian = self._rows.gramian(jacobian)
+        stats = TaskStats(
+            losses, present=present, gramian=gramian, jacobian=jacobian, blocks=split.blocks, other=self.other
+        )
         self.other = None
-        gramian = stats.gramian
         if not bool(gramian.isfinite().all()):
             return self._without_answer(stats, split, rules)
         if self._method.reads == Reads.GRAMIAN:
@@ -139,7 +141,7 @@ class Steps:
         if step.mask is None:
             self._splitter.check_alive(split, measured.squares > 0)
         if not bool(gramian.isfinite().all()):
-            refuse_rows(gramian, self._tasks, self._method)
+            refuse_rows(gramian, self._splitter.tasks, self._method)
         answer = self._learn(
             self._method(TaskStats(step.values, present=step.mask, gramian=gramian)), step.values, None
         )
@@ -158,7 +160,7 @@ class Steps:
     def _without_answer(self, stats: TaskStats, split: Split, rules: Rules) -> StepRecord:
         """Gradients that are not finite: the loss scaler is left to skip the step, and without one it is an error."""
         if rules.scale is None:
-            refuse_rows(stats.gramian, self._tasks, self._method)
+            refuse_rows(stats.gramian, self._splitter.tasks, self._method)
         self._scale.skip()
         total = stats.jacobian.sum(0)
         write_by_rows(
