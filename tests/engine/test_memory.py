@@ -64,6 +64,41 @@ def test_a_sketch_is_near_and_another_one_in_every_step() -> None:
     assert not torch.equal(found[0], found[1])  # type: ignore[arg-type]
 
 
+def test_features_are_where_the_shared_part_ends() -> None:
+    """Against plain autograd: the gradients of the losses with respect to the encoder's output."""
+    model = network("attention")
+    balancer = eq.Balancer(eq.build_method("mgda", 3), memory="features")
+    x, y = data(0)
+    features: list[Tensor] = []
+    hook = model.encoder.register_forward_hook(lambda _m, _i, out: features.append(out))
+    losses = losses_of(model, x, y)
+    hook.remove()
+    rows = torch.stack(
+        [torch.autograd.grad(loss, features[0], retain_graph=True)[0].reshape(-1) for loss in losses]
+    )
+    weights = eq.build_method("mgda", 3)(eq.TaskStats(torch.ones(3), gramian=rows @ rows.T))
+    expected = torch.autograd.grad(weights @ torch.stack(losses), list(model.parameters()), retain_graph=True)
+    record = balancer.backward(losses)
+    torch.testing.assert_close(record.gramian, rows @ rows.T)
+    torch.testing.assert_close(record.weights, weights)
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_features_with_absent_tasks_and_as_an_indicator() -> None:
+    model = network("mlp")
+    method = eq.build_method("go4align", 3, indicator="grad_norm")
+    balancer = eq.Balancer(method, memory="features")
+    balancer.backward(losses_of(model, *data(0)))
+    two = balancer.backward(losses_of(model, *data(1)), present=[True, False, True])
+    one = balancer.backward(losses_of(model, *data(2)), present=[False, True, False])
+    assert two.gramian is not None and one.gramian is not None
+    assert two.gramian[1].tolist() == [0, 0, 0]
+    assert (two.gramian.diagonal() > 0).tolist() == [True, False, True]
+    assert one.gramian.diagonal().tolist() == [0, 1, 0]
+    assert float(two.weights[1]) == float(one.weights[0]) == 0.0
+
+
 def test_absent_tasks_and_accumulated_gradients() -> None:
     for mode in ("rows", "factored"):
         model = network("mlp")
@@ -127,7 +162,8 @@ def test_modes_that_cannot_work_are_refused() -> None:
     method = eq.build_method("mgda", 3)
     model = network("mlp")
     with pytest.raises(
-        ValueError, match="`memory` should be one of auto, rows, layerwise, factored, sketch. Found 'low'"
+        ValueError,
+        match="`memory` should be one of auto, rows, layerwise, factored, sketch, features. Found 'low'",
     ):
         eq.Balancer(method, memory="low")
     with pytest.raises(ValueError, match="`budget_gb` should be above 0. Found 0"):

@@ -56,8 +56,8 @@ class Balancer:
             and equal one large batch; loss-only methods are asked at its first micro-batch and keep those weights.
         memory: how methods that read the Gramian get it: from "rows" (m gradients held at once), "layerwise" (exact,
             some layers at a time), "factored" (exact, without the weight gradients of linear layers; needs the
-            module as `shared`) or by a "sketch" (an estimate); all but the first end with one more backward pass.
-            "auto" takes the first exact one within `budget_gb`, or rows, and "layerwise" where these do not fit.
+            module as `shared`), by a "sketch" (an estimate) or of the "features" (a surrogate, nearly free); all but
+            the first end with one more backward pass. "auto" takes the first exact one within `budget_gb`, or rows.
         budget_gb: what "auto" may spend on gradients, in 10^9 bytes.
         check_finite: "raise" an error at once where a loss is not finite, which waits for the device, or "defer" it to
             the next step, which does not; by default "raise" on the CPU and "defer" on CUDA.

@@ -13,11 +13,12 @@ from equipoise.core import Method, Reads
 from equipoise.core.method import check_one_of
 
 from .factored import LinearTaps, factored_gramian
+from .features import features_gramian
 from .gradients import Shared, Split
 from .layerwise import GramianAndHeads, layerwise_gramian
 from .sketch import SIZE, sketched_gramian, standard_error
 
-MODES = ("auto", "rows", "layerwise", "factored", "sketch")
+MODES = ("auto", "rows", "layerwise", "factored", "sketch", "features")
 _GIGABYTE = 1e9
 _log = logging.getLogger("equipoise")
 
@@ -72,6 +73,8 @@ class Memory:
             return factored_gramian(roots, split, n_tasks)
         if self.mode == "sketch":
             return sketched_gramian(roots, split, n_tasks, seed=step)
+        if self.mode == "features":
+            return features_gramian(roots, split, n_tasks)
         return layerwise_gramian(roots, split, n_tasks)
 
     def fall_back(self, error: Exception) -> bool:

@@ -28,9 +28,9 @@ class GO4Align(Weighting):
     without grouping they are the factorial of the components: "loss" is m L / sum_j L_j, "scale" p / m, "smooth" m q.
     The others make the groups only, and a group weighs the mean of gamma = p q: "rate" is L / (first loss seen),
     "grad_norm" the norm of the task gradient, "cosine" its cosine to the mean gradient, "random" a uniform draw. The
-    weights of any other method become indicators by the wrapper `grouped` (Table 4). Features of the last layer are not
-    offered: tasks that share an encoder share them, and methods see no models; the nearest numbers are those of
-    gradients where `shared` is the last shared layer.
+    weights of any other method become indicators by the wrapper `grouped` (Table 4). With `Balancer(memory="features")`
+    "grad_norm" and "cosine" are those of the gradients with respect to the features, the output of the last shared
+    layer, at the cost of a pass through each head.
 
     Reads: losses; the Gramian for "grad_norm" and "cosine".
     State: `log_q` (m,) up to a constant; the last seen losses (m,); for "rate" the first ones (m,); the stream of
