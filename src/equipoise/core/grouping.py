@@ -141,7 +141,9 @@ class Grouping(nn.Module):
         k: int | Tensor
         k = self.groups if isinstance(self.groups, int) else self._by_kmeans(indicators, present).amax() + 1
         if self.clustering == "random":
-            return self.stream.uniform(len(indicators)).argsort().to(indicators.device) % k, {}
+            return self.stream.uniform(len(indicators)).argsort().to(
+                indicators.device, non_blocking=True
+            ) % k, {}
         if self._rule is None:
             return quantile_bins(indicators, k, present), {}
         labels, converged = cluster_1d(indicators, int(k), self._rule, present)
@@ -156,7 +158,7 @@ class Grouping(nn.Module):
 
     def _shuffled(self, labels: Tensor, present: Tensor | None) -> Tensor:
         """The labels of the present tasks, dealt to them in a random order."""
-        draws = self.stream.uniform(len(labels)).to(labels.device)
+        draws = self.stream.uniform(len(labels)).to(labels.device, non_blocking=True)
         if present is None:
             return labels[draws.argsort()]
         order = torch.where(present, draws, 1.0).argsort()

@@ -59,4 +59,4 @@ class Indicator(nn.Module):
                 lengths = stats.gramian.diagonal().sqrt() * stats.gramian.sum().clamp(min=0.0).sqrt()
                 return torch.where(lengths > 0.0, stats.gramian.sum(1) / lengths, 0.0)
             case _:
-                return self._draw(len(losses)).to(losses.device)
+                return self._draw(len(losses)).to(losses.device, non_blocking=True)

@@ -50,7 +50,7 @@ class GradVac(GramianWeighting):
     def weigh(self, stats: TaskStats, index: Tensor) -> Tensor:
         """The weights (k,) of the present tasks."""
         k = len(index)
-        orders = self.stream.uniform(k * k).view(k, k).argsort(dim=1).to(index.device)
+        orders = self.stream.uniform(k * k).view(k, k).argsort(dim=1).to(index.device, non_blocking=True)
         pairs = (index[:, None], index)
         weights, targets = vaccinate(stats.gramian, self.targets[pairs], orders, self.beta)
         self.targets.index_put_(pairs, targets)

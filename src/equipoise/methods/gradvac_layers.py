@@ -50,7 +50,7 @@ class GradVacLayers(Aggregator):
         """The shared gradient (n,)."""
         m, layers = self.n_tasks, stats.jacobian.split(stats.blocks, dim=1)
         gramians = torch.stack([gramian_of(layer) for layer in layers])
-        orders = self.stream.uniform(m * m).view(m, m).argsort(dim=1).to(gramians.device)
+        orders = self.stream.uniform(m * m).view(m, m).argsort(dim=1).to(gramians.device, non_blocking=True)
         targets = tracked_like(self.targets, gramians)
         weights, moved = vaccinate(gramians, targets, orders, self.beta)
         targets.copy_(moved)

@@ -46,7 +46,7 @@ class PCGrad(GramianWeighting):
     def weigh(self, stats: TaskStats, index: Tensor) -> Tensor:
         """The weights (k,) of the present tasks."""
         k = len(index)
-        weights = project_conflicts(stats.gramian, self._orders(k).to(index.device))
+        weights = project_conflicts(stats.gramian, self._orders(k).to(index.device, non_blocking=True))
         return weights / k if self.reduction == "mean" else weights
 
     def _orders(self, k: int) -> Tensor:
