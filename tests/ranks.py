@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,20 @@ def run(
 
 
 def join(module: str, function: str, rank: int, number: int, where: str) -> None:
-    """The body of one rank."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{where}/store", rank=rank, world_size=number)
-    arguments = torch.load(Path(where) / "arguments.pt", weights_only=False)
-    answer = getattr(__import__(module), function)(rank, *arguments)
-    torch.save(answer, Path(where) / f"answer{rank}.pt")
-    dist.destroy_process_group()
+    """The body of one rank.
+
+    It ends without clean-up: at exit, threads of collectives that an error has left behind abort the process.
+    """
+    code = 0
+    try:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", init_method=f"file://{where}/store", rank=rank, world_size=number)
+        arguments = torch.load(Path(where) / "arguments.pt", weights_only=False)
+        answer = getattr(__import__(module), function)(rank, *arguments)
+        torch.save(answer, Path(where) / f"answer{rank}.pt")
+        dist.barrier()
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)
