@@ -104,6 +104,25 @@ def test_deferred_checks_speak_at_the_next_step() -> None:
     with pytest.raises(ValueError, match="Every loss should be finite for LS. Found b: inf"):
         balancer.backward(losses_of(model, *data(1), "float32"))
     balancer.backward(losses_of(model, *data(1), "float32"))
+    balancer, alone = (eq.Balancer(eq.build_method("famo", 3), check_finite="defer") for _ in range(2))
+    for step in range(3):
+        losses = losses_of(model, *data(step), "float32")
+        present = [True, step != 1, True]
+        alone.backward(losses_of(model, *data(step), "float32"), present=present)
+        if step == 2:
+            with pytest.raises(ValueError, match="Found task 1: inf"):
+                balancer.backward(losses)
+        factor = torch.inf if step == 1 else 1.0
+        record = (
+            balancer.backward([losses[0], losses[1] * factor, losses[2]])
+            if step < 2
+            else balancer.backward(losses_of(model, *data(step), "float32"))
+        )
+        assert (float(record.weights[1]) == 0) == (step == 1)
+    for mine, other in zip(
+        balancer.method.state_dict().values(), alone.method.state_dict().values(), strict=True
+    ):
+        assert torch.equal(mine, other)
     with pytest.raises(ValueError, match="`check_finite` should be one of raise, defer. Found 'never'"):
         eq.Balancer(eq.build_method("ls", 3), check_finite="never")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -156,7 +157,7 @@ class Balancer:
         amounts = self._reader.amounts(counts, step)
         step, shares = self._together.join(step, amounts)
         ranks = None if shares is None else self._ranks
-        self._check_values(step, shares)
+        step = self._checked(step, shares)
         window = self._run.window
         if window.first:
             self._run.begin()
@@ -209,7 +210,7 @@ class Balancer:
         amounts = self._reader.amounts(counts, step)
         step, shares = self._together.join(step, amounts)
         ranks = None if shares is None else self._ranks
-        self._check_values(step, shares)
+        step = self._checked(step, shares)
         if reads == Reads.LOSSES:
             self._run.other = TaskStats(step.values, present=step.mask)
             return self._run.other
@@ -264,19 +265,19 @@ class Balancer:
         self._steps, self._saw_rows = state["steps"], state["saw_rows"]
         self._together.compared = False
 
-    def _check_values(self, step: StepLosses, shares: Shares | None) -> None:
-        """Refuse losses that cannot be balanced: those of this step, or of the one before if that was put off."""
+    def _checked(self, step: StepLosses, shares: Shares | None) -> StepLosses:
+        """Refuse losses that cannot be balanced: at once, or a step late, and till then those tasks count as absent."""
         positive = self.method.needs_positive_losses or self.head_weights == "log"
-        bad = bad_losses(step, positive)
-        wait = self._check_finite or ("defer" if step.values.device.type == "cuda" else "raise")
-        late = self._deferred.take()
+        bad, late = bad_losses(step, positive), self._deferred.take()
         if late is not None:
-            bad, step = late
-        elif wait == "defer":
+            refuse_losses(*late, self.tasks, self.method, None, positive=positive)
+        wait = self._check_finite or ("defer" if step.values.device.type == "cuda" else "raise")
+        if wait == "defer" and self.method.reads == Reads.LOSSES:  # the others wait for the device anyway
             self._deferred.put(bad, step)
-            return
+            return replace(step, values=torch.where(bad, 0.0, step.values), mask=step.present & ~bad)
         if bool(bad.any()):
             refuse_losses(bad, step, self.tasks, self.method, shares, positive=positive)
+        return step
 
     def _by_gradients(
         self, step: StepLosses, split: Split, amounts: Tensor, shares: Shares | None
@@ -295,6 +296,5 @@ class Balancer:
     def _split(self, step: StepLosses, shares: Shares | None) -> Split:
         if self._shards is not None:
             return self._shards.split(step, shares)
-        if shares is None:
-            return self._splitter.split(step.roots)
-        return self._splitter.split_alike(step, self._ranks)
+        alike = self._splitter.split_alike
+        return self._splitter.split(step.roots) if shares is None else alike(step, self._ranks)

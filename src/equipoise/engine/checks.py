@@ -65,8 +65,9 @@ def refuse_losses(
     found = ", ".join(f"{tasks[i]}: {step.values[i].item():g}{_where(i, shares)}" for i in places)
     kind = "finite and above 0" if positive else "finite"
     raise ValueError(
-        f"Every loss should be {kind} for {type(method).__name__}. Found {found}. The method's state and the gradients "
-        "are untouched: skip this batch, or look for what went wrong in it."
+        f"Every loss should be {kind} for {type(method).__name__}. Found {found}. The method's state "
+        "is untouched, and the gradients are unless the check was deferred: skip this batch, or look for what went "
+        "wrong in it."
     )
 
 
