@@ -60,8 +60,8 @@ class Balancer:
             module as `shared`), by a "sketch" (an estimate) or of the "features" (a surrogate, nearly free); all but
             the first end with one more backward pass. "auto" takes the first exact one within `budget_gb`, or rows.
         budget_gb: what "auto" may spend on gradients, in 10^9 bytes.
-        check_finite: "raise" an error at once where a loss is not finite, which waits for the device, or "defer" it to a
-            later step, the task absent till then (loss-only methods); by default "defer" on CUDA, "raise" elsewhere.
+        check_finite: "raise" an error at once where a loss is not finite, which waits for the device, or "defer" it,
+            the task absent till then (loss-only methods); by default "defer" on CUDA, "raise" elsewhere.
         process_group: the ranks to average over; by default all of them.
 
     Raises:
