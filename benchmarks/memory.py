@@ -4,8 +4,9 @@ Every variant lives in processes of its own: one for the memory, one for the tim
 process held during the backward part of a first step, beyond what it held just before it (parameters, activations),
 over the bytes of the parameters. It includes the gradients that the step leaves in `.grad`; activations that are
 freed on the way make room. Time is that of the backward part alone, over one plain backward pass of the sum of the
-losses. Rows and torchjd aggregate by UPGrad, the other modes take fixed weights; the solver takes a few milliseconds.
-Needs Linux, for the peak memory.
+losses. Everything aggregates by UPGrad, whose solver takes a few milliseconds. The streamed Gramian measures all tasks
+in its first step and a few in the next ones: its memory is that of a first step. `--growth 2,10,40` prints extra memory
+against the number of tasks instead. Needs Linux, for the peak memory.
 """
 
 from __future__ import annotations
@@ -27,11 +28,6 @@ import torch
 from torch import Tensor, nn
 
 import equipoise as eq
-from equipoise.engine.factored import LinearTaps, factored_gramian
-from equipoise.engine.gradients import Splitter
-from equipoise.engine.layerwise import GramianAndHeads, layerwise_gramian
-from equipoise.engine.losses import LossReader, StepLosses
-from equipoise.engine.sketch import sketched_gramian
 
 # Below this size freed memory may stay with the process and hide part of the peak.
 UNMAPPED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 17), "MALLOC_TRIM_THRESHOLD_": str(1 << 17)}
@@ -100,38 +96,8 @@ def plain(step: Step) -> None:
     torch.stack(step.losses).sum().backward()
 
 
-def rows(step: Step) -> None:
+def balanced(step: Step) -> None:
     step.balancer.backward(step.losses)
-
-
-def layerwise(step: Step) -> None:
-    read, splitter = reader(step)
-    finish(step, read, layerwise_gramian(read.roots, splitter.split(read.roots), len(step.losses)))
-
-
-def factored(step: Step) -> None:
-    read, splitter = reader(step)
-    finish(step, read, factored_gramian(read.roots, splitter.split(read.roots), len(step.losses)))
-
-
-def sketch(step: Step) -> None:
-    read, splitter = reader(step)
-    finish(step, read, sketched_gramian(read.roots, splitter.split(read.roots), len(step.losses), seed=0))
-
-
-def reader(step: Step) -> tuple[StepLosses, Splitter]:
-    names = [f"task {i}" for i in range(len(step.losses))]
-    return LossReader(names, len(names)).read(step.losses, None), Splitter(step.encoder, names)
-
-
-def weights(step: Step) -> Tensor:
-    return torch.full((len(step.losses),), 1 / len(step.losses))
-
-
-def finish(step: Step, read: StepLosses, measured: GramianAndHeads) -> None:
-    """One more backward pass, for the weights that a method would have made of the Gramian."""
-    del measured
-    torch.autograd.backward(list(read.roots.values()), list(weights(step)))
 
 
 def autojac(step: Step) -> None:
@@ -163,12 +129,10 @@ def engine(step: Step) -> None:
     losses.backward(UPGradWeighting()(ENGINES[-1].compute_gramian(losses)))
 
 
+MODES = ("rows", "rows_bf16", "layerwise", "factored", "sketch", "streamed", "features", "last_layer")
 VARIANTS: dict[str, Callable[[Step], None]] = {
     "one plain backward": plain,
-    "rows": rows,
-    "layerwise": layerwise,
-    "factored": factored,
-    "sketch": sketch,
+    **dict.fromkeys(MODES, balanced),
     "torchjd backward": autojac,
     "torchjd mtl_backward": mtl_backward,
     "torchjd mtl_backward, chunks of 1": mtl_backward_by_one,
@@ -187,9 +151,8 @@ def build(network: Network, variant: str, tasks: int, width: int | None = None) 
     encoder = network.encoder(narrow)
     heads = nn.ModuleList(nn.Linear(narrow, 1) for _ in range(tasks))
     inputs, targets = torch.randn(shape), torch.randn(tasks, shape[0])
-    balancer = eq.Balancer(eq.build_method("upgrad", tasks), shared=encoder)
-    if variant == "factored":
-        LinearTaps(encoder)
+    memory = variant if variant in MODES else "rows"
+    balancer = eq.Balancer(eq.build_method("upgrad", tasks), shared=encoder, memory=memory)
     if variant == "torchjd autogram Engine":
         from torchjd.autogram import Engine
 
@@ -279,22 +242,46 @@ def alone(what: str, names: tuple[str, str], options: argparse.Namespace) -> flo
     return answer
 
 
+def print_growth(names: list[str], options: argparse.Namespace) -> None:
+    """Extra memory by the number of tasks."""
+    sizes = [int(size) for size in options.growth.split(",")]
+    print(
+        "Extra memory / parameters against the number of tasks\n\n| network | variant | "
+        + " | ".join(f"m = {m}" for m in sizes)
+        + " |\n|---|---|"
+        + "---|" * len(sizes)
+    )
+    for network in names:
+        for variant in VARIANTS:
+            found = []
+            for m in sizes:
+                options.tasks = m
+                found.append(f"{alone('memory', (network, variant), options):.2f}")
+            print(f"| {network} | {variant} | {' | '.join(found)} |", flush=True)
+
+
+def print_table(names: list[str], options: argparse.Namespace) -> None:
+    """Extra memory and time for one number of tasks."""
+    print("| network | variant | extra memory / parameters | time / plain backward |\n|---|---|---|---|")
+    for network in names:
+        for variant in VARIANTS:
+            memory, ratio = (alone(what, (network, variant), options) for what in ("memory", "time"))
+            print(f"| {network} | {variant} | {memory:.2f} | {ratio:.1f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tasks", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="part of the name of a network")
+    parser.add_argument("--growth", default="", help="numbers of tasks, for example 2,10,40")
     options = parser.parse_args()
     load = f"load average {os.getloadavg()[0]:.1f}"
-    print(
-        f"{options.tasks} tasks, {options.threads} threads, torch {torch.__version__}, {platform.machine()}, {load}\n"
-    )
-    print("| network | variant | extra memory / parameters | time / plain backward |\n|---|---|---|---|")
-    for network in [name for name in NETWORKS if options.only in name]:
-        for variant in VARIANTS:
-            memory, ratio = (alone(what, (network, variant), options) for what in ("memory", "time"))
-            print(f"| {network} | {variant} | {memory:.2f} | {ratio:.1f} |", flush=True)
+    size = "" if options.growth else f"{options.tasks} tasks, "
+    print(f"{size}{options.threads} threads, torch {torch.__version__}, {platform.machine()}, {load}\n")
+    names = [name for name in NETWORKS if options.only in name]
+    print_growth(names, options) if options.growth else print_table(names, options)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from equipoise.engine.gradients import Split, Splitter
-from equipoise.engine.layerwise import GramianAndHeads
 from equipoise.engine.losses import LossReader
+from equipoise.engine.sources import Measured, Sources
 
 
 class Step(NamedTuple):
@@ -20,6 +20,11 @@ class Step(NamedTuple):
     losses: list[Tensor]
     roots: dict[int, GradientEdge]
     split: Split
+
+    @property
+    def sources(self) -> Sources:
+        """Where the backward passes start."""
+        return Sources(self.roots, len(self.losses))
 
 
 class Forked(nn.Module):
@@ -149,8 +154,8 @@ def expected(step: Step) -> Tensor:
     return jacobian @ jacobian.T
 
 
-def assert_exact(found: GramianAndHeads, step: Step, tolerance: float = 1e-12) -> None:
-    """Gramian, squared norms and heads against plain autograd; errors are relative to sqrt(G_ii G_jj)."""
+def assert_exact(found: Measured, step: Step, tolerance: float = 1e-12) -> None:
+    """Gramian and squared norms against plain autograd; errors are relative to sqrt(G_ii G_jj)."""
     gramian = expected(step)
     scale = gramian.diagonal().sqrt().clamp(min=1e-300)
     assert found.gramian.dtype == torch.float64
@@ -160,8 +165,3 @@ def assert_exact(found: GramianAndHeads, step: Step, tolerance: float = 1e-12) -
         squares = [row(step.losses[i], [parameter]).double().square().sum() for i in step.roots]
         kept = found.squares[k, list(step.roots)]
         torch.testing.assert_close(kept, torch.stack(squares), rtol=10 * tolerance, atol=1e-290)
-    heads = {(i, id(p)): gradient for i, p, gradient in found.heads}
-    reached = [(i, p) for i in step.roots for p in step.split.heads if step.split.reached[p] >> i & 1]
-    assert heads.keys() == {(i, id(p)) for i, p in reached}
-    for i, parameter in reached:
-        torch.testing.assert_close(heads[i, id(parameter)].reshape(-1), row(step.losses[i], [parameter]))

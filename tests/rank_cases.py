@@ -47,6 +47,7 @@ class Case:
         absent: whether the first rank lacks task 0 at every third step, and the second one task 1 at every fourth.
         ddp: options of DistributedDataParallel; None to leave the network alone.
         kind: of the network.
+        memory: the mode.
     """
 
     spec: str
@@ -55,6 +56,7 @@ class Case:
     absent: bool = False
     ddp: dict[str, Any] | None = field(default_factory=dict)
     kind: str = "mlp"
+    memory: str = "auto"
 
 
 def losses_of(model: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
@@ -88,7 +90,7 @@ def train(case: Case, model: nn.Module, rank: int | None) -> Trained:
     torch.manual_seed(0)
     bare = model.module if isinstance(model, DistributedDataParallel) else model
     assert isinstance(bare, TwoPart)
-    balancer = eq.Balancer(eq.build_method(case.spec, 3), shared=bare.encoder.parameters())
+    balancer = eq.Balancer(eq.build_method(case.spec, 3), shared=bare.encoder, memory=case.memory)
     optimizer = (
         torch.optim.SGD(
             [{"params": model.parameters()}, {"params": balancer.parameters()}], lr=0.01, momentum=0.9
@@ -115,6 +117,7 @@ def _losses(case: Case, model: nn.Module, step: int, rank: int | None) -> dict[s
         here = slice(0, case.split) if rank == 0 else slice(case.split, None)
         losses = losses_of(model, x[here], y[here])
         present = [not lacks(case, step, rank, task) for task in range(3)]
+        losses = [loss if there else loss * torch.nan for loss, there in zip(losses, present, strict=True)]
         return {"losses": losses, "present": present} | (
             {"counts": [len(x[here])] * 3} if case.counts else {}
         )
@@ -219,3 +222,17 @@ def resumed(_rank: int, folder: str) -> dict[str, list[Tensor]]:
     """The parameters of every method five steps after its saved state."""
     states = [torch.load(Path(folder) / f"{i}.pt", weights_only=True) for i in range(len(SPECS))]
     return {spec: some_steps(spec, 5, 10, state)[0] for spec, state in zip(SPECS, states, strict=True)}
+
+
+def complaints_of_modes(rank: int) -> str:
+    """What a rank says where the second one leaves out the loss of a task that the first one has."""
+    model = network("mlp")
+    balancer = eq.Balancer(
+        eq.build_method("mgda", 3), tasks=["a", "b", "c"], shared=model.encoder, memory="layerwise"
+    )
+    names = dict(zip("abc", losses_of(model, *data(0)), strict=True))
+    balancer.backward(names)
+    names = dict(zip("abc", losses_of(model, *data(1)), strict=True))
+    if rank == 1:
+        names.pop("b")
+    return said_by(balancer, names)  # type: ignore[arg-type]

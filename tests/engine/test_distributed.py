@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 import ranks
 from rank_cases import SPECS, Case, Trained, alone, complaints, dies, on_rank
+from two_ranks import answers, assert_same
 
 CASES = [
     *(Case(spec) for spec in SPECS),
@@ -28,25 +28,13 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Trained]]:
-    """What each rank found in each case, all cases in one pair of processes."""
-    answers = ranks.run(on_rank, 2, tmp_path_factory.mktemp("ranks"), CASES)
-    return {str(case): [answer[i] for answer in answers] for i, case in enumerate(CASES)}
+    return answers(on_rank, CASES, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_two_ranks_are_one_with_both_batches(case: Case, found: dict[str, list[Trained]]) -> None:
-    (first, weights), (second, _) = found[str(case)]
-    expected, alone_weights = alone(case)
-    tolerance = (
-        1e-9 if case.spec == "sdmgrad" else 1e-10
-    )  # 20 inner steps of size 10 a step magnify roundings
-    for name, value in expected.items():
-        assert torch.equal(first[name], second[name])
-        torch.testing.assert_close(
-            first[name], value, rtol=tolerance, atol=tolerance * float(value.abs().max())
-        )
-    loose = 1e3 * tolerance
-    torch.testing.assert_close(torch.stack(weights), torch.stack(alone_weights), rtol=loose, atol=loose)
+    # 20 inner steps of size 10 a step magnify roundings.
+    assert_same(found[str(case)], alone(case), 1e-9 if case.spec == "sdmgrad" else 1e-10)
 
 
 def test_what_cannot_be_put_together_is_refused_on_every_rank(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def rows_taken(model: Network, size: int = 3) -> set[str]:
     """The parameters of the encoder of which rows were taken; the answer is checked."""
     step = tapped(model, size)
     with formed(dict(model.encoder.named_parameters())) as names:
-        found = factored_gramian(step.roots, step.split, 4)
+        found = factored_gramian(step.sources, step.split)
     assert_exact(found, step)
     return names
 
@@ -53,13 +53,13 @@ def rows_taken(model: Network, size: int = 3) -> set[str]:
 def test_equals_the_rows(kind: str, budget: int | None) -> None:
     for size in (2, 3, 40):
         step = tapped(network(kind), size)
-        assert_exact(factored_gramian(step.roots, step.split, 4, budget=budget), step)
+        assert_exact(factored_gramian(step.sources, step.split, budget=budget), step)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "forked", "tied"])
 def test_absent_tasks_have_zero_rows(kind: str) -> None:
     step = tapped(network(kind), present=[True, False, True, True])
-    found = factored_gramian(step.roots, step.split, 4)
+    found = factored_gramian(step.sources, step.split)
     assert_exact(found, step)
     assert not found.gramian[1].any() and not found.squares[:, 1].any()
 
@@ -73,7 +73,7 @@ def test_tasks_that_use_a_layer_in_different_calls() -> None:
     losses = [first.square().mean(), second.square().mean(), first.cos().mean(), (first * second).mean()]
     step = step_of(losses)
     with formed(dict(layer.named_parameters())) as names:
-        found = factored_gramian(step.roots, step.split, 4)
+        found = factored_gramian(step.sources, step.split)
     assert not names
     assert_exact(found, step)
 
@@ -154,7 +154,7 @@ def test_inputs_by_keyword_without_samples_and_outputs_changed_in_place() -> Non
     several[0, 1] = 0.5
     losses = [single.square().mean(), several.square().sum(), (several.sum() * single).sum()]
     step = step_of(losses)
-    assert_exact(factored_gramian(step.roots, step.split, 3), step)
+    assert_exact(factored_gramian(step.sources, step.split), step)
 
 
 def test_activation_checkpointing() -> None:
@@ -181,7 +181,7 @@ def test_autocast() -> None:
         losses = model.losses(inputs(dtype=torch.float32))
     step = step_of([loss.float() for loss in losses])
     with formed(dict(model.encoder.named_parameters())) as names:
-        found = factored_gramian(step.roots, step.split, 4)
+        found = factored_gramian(step.sources, step.split)
     assert not names
     # Autograd rounds the rows to bfloat16, which the factored form need not.
     jacobian = torch.stack([row(loss, step.split.shared) for loss in step.losses]).double()
@@ -193,7 +193,7 @@ def test_autocast() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32_is_summed_in_float64(kind: str) -> None:
     step = tapped(network(kind, dtype=torch.float32), 8)
-    assert_exact(factored_gramian(step.roots, step.split, 4), step, tolerance=1e-6)
+    assert_exact(factored_gramian(step.sources, step.split), step, tolerance=1e-6)
 
 
 def test_float32_where_samples_cancel() -> None:
@@ -202,7 +202,7 @@ def test_float32_where_samples_cancel() -> None:
     LinearTaps(model)
     values = 3 + torch.randn(8, 512)  # a large mean: the gradients of samples are nearly parallel
     step = step_of(model.losses(values))
-    assert_exact(factored_gramian(step.roots, step.split, 4), step, tolerance=1e-6)
+    assert_exact(factored_gramian(step.sources, step.split), step, tolerance=1e-6)
 
 
 def test_without_taps_or_gradients_it_goes_by_rows() -> None:
@@ -213,7 +213,7 @@ def test_without_taps_or_gradients_it_goes_by_rows() -> None:
     taps.remove()
     step = step_of(model.losses(inputs()))
     with formed(dict(model.encoder.named_parameters())) as names:
-        found = factored_gramian(step.roots, step.split, 4)
+        found = factored_gramian(step.sources, step.split)
     assert len(names) == 4
     assert_exact(found, step)
 
@@ -224,7 +224,7 @@ def test_two_forward_passes_before_their_backward_passes() -> None:
     steps = [step_of(model.losses(inputs(seed=seed))) for seed in (1, 2)]
     for step in steps:
         with formed(dict(model.encoder.named_parameters())) as names:
-            found = factored_gramian(step.roots, step.split, 4)
+            found = factored_gramian(step.sources, step.split)
         assert not names
         assert_exact(found, step)
 
@@ -236,7 +236,7 @@ def test_inputs_are_let_go(measured: bool) -> None:
     step: Step | None = step_of(model.losses(inputs()))
     assert notes() == 6  # two layers and four heads
     if measured and step is not None:
-        factored_gramian(step.roots, step.split, 4)
+        factored_gramian(step.sources, step.split)
     else:
         step = None
     assert notes() == 0
@@ -250,7 +250,7 @@ def notes() -> int:
 def test_the_graph_is_kept_for_one_more_pass() -> None:
     model = network("forked")
     step = tapped(model)
-    factored_gramian(step.roots, step.split, 4)
+    factored_gramian(step.sources, step.split)
     torch.autograd.backward(list(step.roots.values()), list(torch.ones(4, dtype=torch.float64)))
     rows = torch.autograd.grad(sum(model.losses(inputs())), step.split.shared)  # type: ignore[arg-type]
     for parameter, gradient in zip(step.split.shared, rows, strict=True):

@@ -16,21 +16,21 @@ from measured import KINDS, Network, Step, assert_exact, expected, inputs, netwo
 
 
 def gramian(step: Step, budget: int | None = None) -> Tensor:
-    return layerwise_gramian(step.roots, step.split, len(step.losses), budget=budget).gramian
+    return layerwise_gramian(step.sources, step.split, budget=budget).gramian
 
 
 @pytest.mark.parametrize("budget", [None, 1, 200, 10**6])
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_the_rows(kind: str, budget: int | None) -> None:
     step = step_of(network(kind).losses(inputs()))
-    assert_exact(layerwise_gramian(step.roots, step.split, 4, budget=budget), step)
+    assert_exact(layerwise_gramian(step.sources, step.split, budget=budget), step)
 
 
 @pytest.mark.parametrize("budget", [None, 1])
 @pytest.mark.parametrize("kind", ["mlp", "forked"])
 def test_absent_tasks_have_zero_rows(kind: str, budget: int | None) -> None:
     step = step_of(network(kind).losses(inputs()), [True, False, True, True])
-    found = layerwise_gramian(step.roots, step.split, 4, budget=budget)
+    found = layerwise_gramian(step.sources, step.split, budget=budget)
     assert_exact(found, step)
     assert not found.gramian[1].any() and not found.squares[:, 1].any()
 
@@ -43,7 +43,7 @@ def test_tasks_that_reach_different_layers(budget: int | None) -> None:
     for layer in layers:
         features.append(torch.tanh(layer(features[-1])))
     step = step_of([features[k].square().mean() for k in (4, 2, 3, 4)])
-    assert_exact(layerwise_gramian(step.roots, step.split, 4, budget=budget), step)
+    assert_exact(layerwise_gramian(step.sources, step.split, budget=budget), step)
 
 
 @pytest.mark.parametrize("budget", [None, 1])
@@ -51,14 +51,14 @@ def test_a_loss_that_is_made_of_another_one(budget: int | None) -> None:
     losses = network("mlp").losses(inputs())
     losses[1] = losses[0].square() + losses[1]
     step = step_of(losses)
-    assert_exact(layerwise_gramian(step.roots, step.split, 4, budget=budget), step)
+    assert_exact(layerwise_gramian(step.sources, step.split, budget=budget), step)
 
 
 def test_stacked_losses_and_one_task() -> None:
     losses = torch.stack(network("forked").losses(inputs()))
     for several in (losses, losses[:1]):
         step = step_of([*several.unbind()])
-        assert_exact(layerwise_gramian(step.roots, step.split, len(several)), step)
+        assert_exact(layerwise_gramian(step.sources, step.split), step)
 
 
 def test_sparse_gradients() -> None:
@@ -66,7 +66,7 @@ def test_sparse_gradients() -> None:
     table = nn.Embedding(5, 16, sparse=True).double()
     model = Network(nn.Sequential(table, nn.Flatten(), nn.Linear(48, 16))).double()
     step = step_of(model.losses(torch.tensor([[0, 1, 1], [4, 0, 2]])))
-    assert_exact(layerwise_gramian(step.roots, step.split, 4), step)
+    assert_exact(layerwise_gramian(step.sources, step.split), step)
 
 
 def test_activation_checkpointing() -> None:
@@ -74,7 +74,7 @@ def test_activation_checkpointing() -> None:
     inner = model.encoder
     model.encoder = Checkpointed(inner)
     step = step_of(model.losses(inputs()))
-    assert_exact(layerwise_gramian(step.roots, step.split, 4), step)
+    assert_exact(layerwise_gramian(step.sources, step.split), step)
 
 
 class Checkpointed(nn.Module):
@@ -160,7 +160,7 @@ def test_one_group_of_rows_is_held_at_a_time() -> None:
     largest = max(len(group) for stretch in route for group in stretch.groups)
     alive: list[weakref.ref[Tensor]] = []
     found: Mapping[int, Tensor]
-    for _, found in sweep(step.roots, targets, route, torch.ones((), dtype=torch.float64)):
+    for _, found in sweep(step.sources, targets, route, torch.ones((), dtype=torch.float64)):
         alive += [weakref.ref(gradient) for gradient in found.values()]
         del found
         assert sum(kept() is not None for kept in alive) <= 4 * largest
@@ -169,7 +169,7 @@ def test_one_group_of_rows_is_held_at_a_time() -> None:
 def test_float32_is_summed_in_float64() -> None:
     model = network("mlp", dtype=torch.float32)
     step = step_of(model.losses(inputs(dtype=torch.float32)))
-    assert_exact(layerwise_gramian(step.roots, step.split, 4), step, tolerance=1e-6)
+    assert_exact(layerwise_gramian(step.sources, step.split), step, tolerance=1e-6)
 
 
 def test_a_budget_of_nothing_is_refused() -> None:

@@ -12,6 +12,7 @@ import equipoise as eq
 import ranks
 from rank_cases import SIZE
 from sharded_cases import Case, Trained, alone, complaints, on_rank, passes
+from two_ranks import answers, assert_same
 
 SPECS = [
     *sorted(name for name in eq.METHODS if eq.build_method(name, 3).reads < eq.Reads.JACOBIAN),
@@ -39,19 +40,12 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Trained]]:
-    """What each rank found in each case, all cases in one pair of processes."""
-    answers = ranks.run(on_rank, 2, tmp_path_factory.mktemp("ranks"), CASES)
-    return {str(case): [answer[i] for answer in answers] for i, case in enumerate(CASES)}
+    return answers(on_rank, CASES, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_two_ranks_with_shards_are_one_with_both_batches(case: Case, found: dict[str, list[Trained]]) -> None:
-    (first, weights), (second, _) = found[str(case)]
-    expected, alone_weights = alone(case)
-    for name, value in expected.items():
-        assert torch.equal(first[name], second[name])
-        torch.testing.assert_close(first[name], value, rtol=1e-10, atol=1e-10 * float(value.abs().max()))
-    torch.testing.assert_close(torch.stack(weights), torch.stack(alone_weights), rtol=1e-7, atol=1e-7)
+    assert_same(found[str(case)], alone(case), 1e-10)
 
 
 def test_what_cannot_work_in_shards_is_refused(tmp_path: Path) -> None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from equipoise.core import HeadWeights, Method, Reads, TaskStats
-from equipoise.core.method import check_at_least, check_one_of
+from equipoise.core.method import check_at_least
 
 from .amp import LossScale
-from .checks import bad_losses, check_method, refuse_losses, refuse_uneven, warn_if_stuck
-from .deferred import Deferred
+from .checks import LossCheck, check_method, refuse_uneven, warn_if_stuck
 from .distributed import Ranks, Shares
+from .fidelity import fidelity
 from .gradients import Shared, Split, Splitter, keep_graphs_usable
 from .losses import Counts, Losses, LossReader, StepLosses
 from .memory import Memory
 from .record import StepRecord
 from .rows import Rows
 from .sharded import refuse_measuring, shards_of
-from .steps import Steps
+from .steps import Setting, Steps
 from .together import Together
 
 
@@ -53,12 +52,13 @@ class Balancer:
         scaler: the `torch.amp.GradScaler` of a float16 loop. Give the losses unscaled; `.grad` gets scaled gradients
             for `scaler.step`. A step that the scaler skips leaves no trace in the method.
         accumulate: micro-batches in each step of the optimizer. Give the losses undivided; the gradients are the mean
-            over the window. Methods that read gradients add up the rows, are asked once at the end of the window,
-            and equal one large batch; loss-only methods are asked at its first micro-batch and keep those weights.
-        memory: how methods that read the Gramian get it: from "rows" (m gradients held at once), "layerwise" (exact,
-            some layers at a time), "factored" (exact, without the weight gradients of linear layers; needs the
-            module as `shared`), by a "sketch" (an estimate) or of the "features" (a surrogate, nearly free); all but
-            the first end with one more backward pass. "auto" takes the first exact one within `budget_gb`, or rows.
+            over the window. Methods that read rows add them up, are asked once at the end of the window, and equal one
+            large batch; the others are asked at its first micro-batch and keep those weights.
+        memory: how methods that read the Gramian get it. Exact: "rows" (m gradients held at once; "rows_bf16" and
+            "rows_cpu" keep them in bfloat16 and on the host), "layerwise" (some layers at a time), "factored" (without
+            the weight gradients of linear layers; `shared` has to be the module). Estimates: "sketch", "streamed" (3
+            tasks a step). Surrogates: "features", "last_layer". All but rows end with one more backward pass, and ask
+            at the first micro-batch. "auto" takes the first exact one within `budget_gb`, or rows.
         budget_gb: what "auto" may spend on gradients, in 10^9 bytes.
         check_finite: "raise" an error at once where a loss is not finite, which waits for the device, or "defer" it,
             the task absent till then (loss-only methods); by default "defer" on CUDA, "raise" elsewhere.
@@ -87,28 +87,26 @@ class Balancer:
         self.method = method
         self.head_weights: HeadWeights = head_weights or method.head_weights
         check_at_least("accumulate", accumulate, 1)
-        check_one_of("check_finite", check_finite or "raise", ("raise", "defer"))
-        self._check_finite = check_finite
         self._ranks = Ranks(process_group)
         self._together = Together(self._ranks, method)
         self._scale = LossScale(scaler, method)
         self._reader = LossReader(tasks, method.n_tasks)
+        positive = method.needs_positive_losses or self.head_weights == "log"
+        self._check = LossCheck(check_finite, method, positive, self._reader.tasks)
         self._splitter = Splitter(shared, self._reader.tasks)
         self._other_rows = Rows()
         self._shards = shards_of(self._splitter.given, method, self._ranks)
-        self._run = Steps(
-            method, self._splitter, self.head_weights, self._scale, length=accumulate, shards=self._shards
-        )
         self._versions = {name: parameter._version for name, parameter in method.named_parameters()}
         self._steps = 0
         self._saw_rows = False
         if method.reads > Reads.LOSSES:
             keep_graphs_usable()
-        obstacle = "accumulate adds up rows" if accumulate > 1 else ""
-        obstacle = "scaler divides rows" if self._scale.active else obstacle
-        obstacle = obstacle if self._shards is None else "fully_shard shards the rows"
+        obstacle = "" if self._shards is None else "fully_shard shards the rows"
         self._memory = Memory(memory, budget_gb, shared, method, obstacle)
-        self._deferred = Deferred()
+        setting = Setting(
+            method, self.head_weights, self._scale, self._ranks, self._splitter, self._memory, self._shards
+        )
+        self._run = Steps(setting, accumulate)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -152,12 +150,8 @@ class Balancer:
                 Method and gradients are untouched then.
             RuntimeError: if another rank does not answer.
         """
-        step = self._reader.read(losses, present)
-        self.method.to(step.values.device)
-        amounts = self._reader.amounts(counts, step)
-        step, shares = self._together.join(step, amounts)
+        step, amounts, shares = self._read(losses, present, counts, graph=True)
         ranks = None if shares is None else self._ranks
-        step = self._checked(step, shares)
         window = self._run.window
         if window.first:
             self._run.begin()
@@ -169,11 +163,11 @@ class Balancer:
         split = self._split(step, shares) if by_hand else None
         if split is None:
             refuse_uneven(shares, step)
-            record = self._run.by_losses(step, None, None, None)
+            record = self._run.by_weights(step, None, None, None)
         elif by_losses:
-            record = self._run.by_losses(step, split, shares, ranks)
+            record = self._run.by_weights(step, split, shares, ranks)
         else:
-            record = self._by_gradients(step, split, amounts, shares)
+            record = self._run.by_gradients(step, split, amounts, shares, at=self._steps)
         if self._shards is not None:
             self._shards.publish()
         if self._run.end():
@@ -206,11 +200,8 @@ class Balancer:
             ValueError: as `backward`.
         """
         reads = self.method.reads
-        step = self._reader.read(losses, present, graph=reads > Reads.LOSSES)
-        amounts = self._reader.amounts(counts, step)
-        step, shares = self._together.join(step, amounts)
+        step, amounts, shares = self._read(losses, present, counts, graph=reads > Reads.LOSSES)
         ranks = None if shares is None else self._ranks
-        step = self._checked(step, shares)
         if reads == Reads.LOSSES:
             self._run.other = TaskStats(step.values, present=step.mask)
             return self._run.other
@@ -222,6 +213,30 @@ class Balancer:
         jacobian, _ = self._other_rows.finish(split, totals, None)
         self._run.other = TaskStats(step.values, present=step.mask, jacobian=jacobian, blocks=split.blocks)
         return self._run.other
+
+    def fidelity(
+        self,
+        losses: Losses,
+        *,
+        present: Tensor | Sequence[bool] | None = None,
+        counts: Counts | None = None,
+    ) -> Tensor:
+        """How near the update of an estimate or a surrogate (`memory`) is to that of the exact Gramian.
+
+        The cosine () of the two shared gradients. Costs m backward passes besides those of the mode, and changes
+        nothing: call it every now and then, just before `backward` with the same losses.
+
+        Args:
+            losses: as for `backward`.
+            present: as for `backward`.
+            counts: as for `backward`.
+
+        Raises:
+            ValueError: as `backward`, and if the Balancer keeps rows or its method does not read the Gramian.
+        """
+        step, _, shares = self._read(losses, present, counts, graph=True)
+        split, sources = self._split(step, shares), self._run.sources(step, shares)
+        return fidelity(self.method, self._memory, sources, split, step, at=self._steps)
 
     def after_step(self, losses: Losses) -> None:
         """Tell the method the losses after the optimizer step; only FAMO listens, and does without too."""
@@ -249,6 +264,7 @@ class Balancer:
             "saw_rows": self._saw_rows,
             "weights": self._run.window.weights,
             "state": self.method.state_dict(),
+            "memory": self._memory.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -263,35 +279,18 @@ class Balancer:
         self.method.load_state_dict(state["state"])
         self._run.window.weights = state["weights"]
         self._steps, self._saw_rows = state["steps"], state["saw_rows"]
+        self._memory.load_state_dict(state["memory"])
         self._together.compared = False
 
-    def _checked(self, step: StepLosses, shares: Shares | None) -> StepLosses:
-        """Refuse losses that cannot be balanced: at once, or a step late, and till then those tasks count as absent."""
-        positive = self.method.needs_positive_losses or self.head_weights == "log"
-        bad, late = bad_losses(step, positive), self._deferred.take()
-        if late is not None:
-            refuse_losses(*late, self.tasks, self.method, None, positive=positive)
-        wait = self._check_finite or ("defer" if step.values.device.type == "cuda" else "raise")
-        if wait == "defer" and self.method.reads == Reads.LOSSES:  # the others wait for the device anyway
-            self._deferred.put(bad, step)
-            return replace(step, values=torch.where(bad, 0.0, step.values), mask=step.present & ~bad)
-        if bool(bad.any()):
-            refuse_losses(bad, step, self.tasks, self.method, shares, positive=positive)
-        return step
-
-    def _by_gradients(
-        self, step: StepLosses, split: Split, amounts: Tensor, shares: Shares | None
-    ) -> StepRecord:
-        """By rows, or in less memory."""
-        ranks = None if shares is None else self._ranks
-        if self._memory.choose(split, 1 if ranks is None else ranks.number) == "rows":
-            try:
-                return self._run.by_rows(step, split, amounts, shares, ranks)
-            except torch.OutOfMemoryError as error:
-                if not self._memory.fall_back(error):
-                    raise
-        measured = self._memory.measure(step.roots, split, self.method.n_tasks, self._steps)
-        return self._run.by_gramian(step, split, measured)
+    def _read(
+        self, losses: Losses, present: Tensor | Sequence[bool] | None, counts: Counts | None, *, graph: bool
+    ) -> tuple[StepLosses, Tensor, Shares | None]:
+        """The losses as all ranks see them, what each counts here (m,), and who has how many labels."""
+        step = self._reader.read(losses, present, graph=graph)
+        self.method.to(step.values.device)
+        amounts = self._reader.amounts(counts, step)
+        step, shares = self._together.join(step, amounts)
+        return self._check.checked(step, shares), amounts, shares
 
     def _split(self, step: StepLosses, shares: Shares | None) -> Split:
         if self._shards is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from equipoise.core import Aggregator, Method
+from equipoise.core import Aggregator, Method, Reads
 from equipoise.core.method import check_one_of
 
+from .deferred import Deferred
 from .distributed import Shares
 from .losses import StepLosses
 
@@ -45,6 +47,45 @@ def bad_losses(step: StepLosses, positive: bool) -> Tensor:
         tiny = values.abs() < torch.finfo(values.dtype).tiny  # 1 / loss would overflow
         bad = bad | (((values <= 0) | tiny) & ~absent)
     return bad
+
+
+class LossCheck:
+    """Refuses losses that cannot be balanced: at once, or a step late, and till then those tasks count as absent.
+
+    Args:
+        when: "raise", "defer", or None to defer on CUDA only.
+        method: whose losses they are.
+        positive: whether they have to be above 0.
+        tasks: the names of the tasks.
+
+    Raises:
+        ValueError: if `when` is another one.
+    """
+
+    def __init__(self, when: str | None, method: Method, positive: bool, tasks: Sequence[str]) -> None:
+        check_one_of("check_finite", when or "raise", ("raise", "defer"))
+        self._when = when
+        self._method = method
+        self._positive = positive
+        self._tasks = tasks
+        self._deferred = Deferred()
+
+    def checked(self, step: StepLosses, shares: Shares | None) -> StepLosses:
+        """The step, bad losses left out where their error comes later.
+
+        Raises:
+            ValueError: naming the losses that are bad.
+        """
+        bad, late = bad_losses(step, self._positive), self._deferred.take()
+        if late is not None:
+            refuse_losses(*late, self._tasks, self._method, None, positive=self._positive)
+        wait = self._when or ("defer" if step.values.device.type == "cuda" else "raise")
+        if wait == "defer" and self._method.reads == Reads.LOSSES:  # the others wait for the device anyway
+            self._deferred.put(bad, step)
+            return replace(step, values=torch.where(bad, 0.0, step.values), mask=step.present & ~bad)
+        if bool(bad.any()):
+            refuse_losses(bad, step, self._tasks, self._method, shares, positive=self._positive)
+        return step
 
 
 def refuse_losses(
@@ -104,6 +145,24 @@ def warn_if_stuck(steps: int, method: Method, versions: Mapping[str, int]) -> No
             f"The learned weights of {type(method).__name__} ({', '.join(stuck)}) have not moved in {_PATIENCE} steps: "
             "add a group with balancer.parameters() to the optimizer.",
             stacklevel=3,
+        )
+
+
+def check_mode_to_compare(mode: str, method: Method) -> None:
+    """Refuse to compare exact rows with themselves, and methods that read no Gramian.
+
+    Raises:
+        ValueError: naming the mode or the method.
+    """
+    if method.reads != Reads.GRAMIAN:
+        raise ValueError(
+            f"`fidelity` should be asked of a method that reads the Gramian. Found {type(method).__name__}, which "
+            f"reads the {method.reads.name.lower()}."
+        )
+    if mode.startswith("rows"):
+        raise ValueError(
+            f"`fidelity` should be asked of a memory mode other than rows. Found memory={mode!r}: its update is the "
+            "exact one."
         )
 
 

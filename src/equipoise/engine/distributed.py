@@ -94,6 +94,15 @@ class Ranks:
         self.start_sum(tensor)()
         return tensor
 
+    def lay_together(self, samples: Tensor) -> Tensor:
+        """The samples (b, ...) of all ranks end to end; b may differ."""
+        sizes = self.gather(torch.tensor([len(samples)], dtype=torch.int64, device=samples.device))[
+            :, 0
+        ].tolist()
+        padded = samples.new_zeros(max(sizes), *samples.shape[1:])
+        padded[: len(samples)] = samples
+        return torch.cat([part[:size] for part, size in zip(self.gather(padded), sizes, strict=True)])
+
     def check_alike(self, what: str, thing: Any, device: torch.device, advice: str) -> None:
         """Refuse to go on, on every rank, where the ranks hold different things.
 

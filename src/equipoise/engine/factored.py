@@ -26,7 +26,8 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from equipoise.core import gramian_of
 
 from .gradients import Split
-from .layerwise import GramianAndHeads, Share, Target, measure, rows_gramian
+from .layerwise import Share, Target, measure, rows_gramian
+from .sources import Measured, Sources
 
 _KEY = "equipoise.engine.factored"  # under which a use is noted at its node of the graph
 _ENTRIES = 1 << 18  # entries of activations or their gradients that are held in float64 at a time
@@ -80,22 +81,19 @@ class LinearTaps:
             hook.remove()
 
 
-def factored_gramian(
-    roots: Mapping[int, GradientEdge], split: Split, n_tasks: int, *, budget: int | None = None
-) -> GramianAndHeads:
+def factored_gramian(sources: Sources, split: Split, *, budget: int | None = None) -> Measured:
     """The exact Gramian, of linear layers from inputs and output gradients; the graph is kept.
 
     Without `LinearTaps` during the forward pass, it does what `layerwise_gramian` does.
 
     Args:
-        roots: where the graph of each present task starts.
+        sources: where the graph of each present task starts.
         split: the parameters of the step.
-        n_tasks: the number of tasks m.
         budget: entries of one task's gradients that are taken at once; m times as many are held. By default a quarter
             more than the largest.
     """
-    uses, elsewhere = _walk(roots)
-    answer = measure(roots, split, n_tasks, _plan(split, uses, elsewhere, len(roots)), budget)
+    uses, elsewhere = _walk(sources.roots)
+    answer = measure(sources, split, _plan(sources, split, uses, elsewhere), budget)
     for edge, _ in uses:
         _notes(edge.node).pop(_KEY)  # or the inputs would stay in memory as long as the losses
     return answer
@@ -138,21 +136,26 @@ def _walk(roots: Mapping[int, GradientEdge]) -> tuple[list[tuple[GradientEdge, U
 
 
 def _plan(
-    split: Split, uses: list[tuple[GradientEdge, Use]], elsewhere: set[Tensor], n_present: int
+    sources: Sources, split: Split, uses: list[tuple[GradientEdge, Use]], elsewhere: set[Tensor]
 ) -> tuple[list[Target], list[Share]]:
     weights = _calls([use.weight for _, use in uses], elsewhere)
     biases = _calls([use.bias for _, use in uses], elsewhere)
     shared = set(split.shared)
-    paying = {p for p, ks in weights.items() if p in shared and _pays([uses[k][1] for k in ks], n_present)}
+    everywhere = sources.total_counts([use.samples for _, use in uses], split.shared[0].device)
+    paying = {
+        p
+        for p, ks in weights.items()
+        if p in shared and _pays(p, sum(everywhere[k] for k in ks), len(sources.roots))
+    }
     tapped = sorted({k for p in paying for k in weights[p]})
     place = {k: position for position, k in enumerate(tapped)}
-    targets = [Target(uses[k][0], uses[k][1].samples * len(uses[k][1].weight)) for k in tapped]
+    targets = [Target(uses[k][0], everywhere[k] * len(uses[k][1].weight), of_samples=True) for k in tapped]
     shares: list[Share] = []
     for position, parameter in enumerate(split.shared):
         calls = weights.get(parameter, []) if parameter in paying else biases.get(parameter, [])
         needs = tuple(place[k] for k in calls if k in place)
         if parameter in paying:
-            product = functools.partial(_weight_gramian, [uses[k][1].inputs for k in calls])
+            product = functools.partial(_weight_gramian, sources, [uses[k][1].inputs for k in calls])
             shares.append(Share(position, needs, product))
         elif calls and len(needs) == len(calls):
             shares.append(Share(position, needs, _bias_gramian))
@@ -171,18 +174,20 @@ def _calls(parameters: list[Tensor | None], elsewhere: set[Tensor]) -> dict[Tens
     return calls
 
 
-def _pays(uses: list[Use], n_present: int) -> bool:
-    n_out, n_in = uses[0].weight.shape
-    samples = sum(use.samples for use in uses)
+def _pays(weight: Tensor, samples: int, n_present: int) -> bool:
+    n_out, n_in = weight.shape
     return samples * (n_in + n_present * n_out) <= n_present * n_in * n_out
 
 
-def _weight_gramian(inputs: list[Tensor], tasks: list[int], found: list[dict[int, Tensor]]) -> Tensor:
+def _weight_gramian(
+    sources: Sources, inputs: list[Tensor], tasks: list[int], found: list[dict[int, Tensor]]
+) -> Tensor:
     """The sum of <A A' D_i, D_j> (k, k) over all pairs of uses, in float64."""
     used = [(x, gradients) for x, gradients in zip(inputs, found, strict=True) if gradients]
     outputs = [_end_to_end([_of(i, gradients) for _, gradients in used]) for i in tasks]
     # Under autocast the layer has rounded its inputs to the precision of its outputs.
-    activations = _end_to_end([x.to(outputs[0].dtype) for x, _ in used])
+    precision = outputs[0].dtype
+    activations = _end_to_end([sources.laid_together(_flat(x.to(precision))) for x, _ in used])
     samples = max(1, len(activations))
     kernel = gramian_of(activations, max(1, _ENTRIES // samples))
     total = torch.zeros(len(tasks), len(tasks), dtype=torch.float64, device=kernel.device)
@@ -207,5 +212,9 @@ def _of(task: int, gradients: dict[int, Tensor]) -> Tensor:
 
 
 def _end_to_end(parts: list[Tensor]) -> Tensor:
-    flat = [part.reshape(-1, part.shape[-1]) for part in parts]
+    flat = [_flat(part) for part in parts]
     return flat[0] if len(flat) == 1 else torch.cat(flat)
+
+
+def _flat(samples: Tensor) -> Tensor:
+    return samples.reshape(-1, samples.shape[-1])

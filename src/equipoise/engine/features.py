@@ -8,47 +8,54 @@ of the parameters: how well the updates agree depends on the network, and has to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
-from .gradients import Split, gradients_of
+from equipoise.core import gramian_of
+
+from .gradients import Split
 from .graph import post_order
-from .layerwise import GramianAndHeads
+from .sources import Measured, Sources
 
 
-def features_gramian(roots: Mapping[int, GradientEdge], split: Split, n_tasks: int) -> GramianAndHeads:
+def features_gramian(sources: Sources, split: Split) -> Measured:
     """The inner products of the losses' gradients with respect to the features; the graph is kept.
 
     Where one task alone is present, the features are its loss: the gradient is 1.
 
     Args:
-        roots: where the graph of each present task starts.
+        sources: where the graph of each present task starts.
         split: the parameters of the step.
-        n_tasks: the number of tasks m.
     """
-    places = _places(list(roots.values())) if len(roots) > 1 else list(roots.values())
-    device = split.shared[0].device
-    gramian = torch.zeros(n_tasks, n_tasks, dtype=torch.float64, device=device)
-    found: dict[int, torch.Tensor] = {}
-    heads: list[tuple[int, torch.Tensor, torch.Tensor]] = []
-    for i, root in roots.items():
-        own = split.own_heads(i)
+    roots = list(sources.roots.values())
+    places = _places(roots) if len(roots) > 1 else roots
+    first = split.shared[0]
+    m = sources.n_tasks
+    gramian = torch.zeros(m, m, dtype=torch.float64, device=first.device)
+    found: dict[int, list[Tensor | None]] = {}
+    for i, root in sources.roots.items():
         gradients = torch.autograd.grad(
-            [root], places, retain_graph=True, allow_unused=True, materialize_grads=True
+            [root], places, [sources.seed(i, first)], retain_graph=True, allow_unused=True
         )
-        found[i] = torch.cat([gradient.reshape(-1).double() for gradient in gradients])
-        heads += [
-            (i, p, g) for p, g in zip(own, gradients_of([root], None, own, retain_graph=True), strict=True)
-        ]
-    tasks = list(found)
-    rows = torch.stack([found[i] for i in tasks])
-    gramian[torch.tensor(tasks, device=device)[:, None], torch.tensor(tasks, device=device)] = rows @ rows.T
+        found[i] = [None if g is None else sources.own(i, g).reshape(-1) for g in gradients]
+    tasks = torch.tensor(list(found), device=first.device)
+    columns = list(zip(*found.values(), strict=True))
+    found.clear()
+    gramian[tasks[:, None], tasks] = torch.stack([gramian_of(_filled(column)) for column in columns]).sum(0)
     # Nothing is known of single parameters: every present task counts as moving all of them.
-    squares = torch.zeros(len(split.shared), n_tasks, dtype=torch.float64, device=device)
+    squares = gramian.new_zeros(len(split.shared), m)
     squares[:, tasks] = 1.0
-    return GramianAndHeads(gramian, squares, heads)
+    # Features have a place per sample, so those of the ranks lie beside each other and their products add up.
+    return Measured(sources.unscaled(sources.total(gramian)), squares)
+
+
+def _filled(column: Sequence[Tensor | None]) -> Tensor:
+    """The gradients (k, size) at one place, 0 for tasks that do not reach it."""
+    zero = torch.zeros_like(next(gradient for gradient in column if gradient is not None))
+    return torch.stack([zero if gradient is None else gradient for gradient in column])
 
 
 def _places(roots: list[GradientEdge]) -> list[GradientEdge]:

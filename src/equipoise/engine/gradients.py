@@ -11,7 +11,7 @@ from torch.autograd.graph import GradientEdge
 
 from .distributed import Ranks
 from .fsdp import refuse_hidden_shards
-from .graph import tasks_reaching
+from .graph import SINGLE_PASS, tasks_reaching
 from .losses import StepLosses
 
 _FIRST_STEP = (
@@ -235,10 +235,7 @@ def keep_graphs_usable() -> None:
 def _explained(error: RuntimeError) -> RuntimeError:
     """What to do about an autograd error that stands for a wrong set-up."""
     if "donated buffers" in str(error):
-        return RuntimeError(
-            "A compiled network should allow several backward passes, one per task. Found one that was compiled for a "
-            "single one: build the Balancer before the network's first forward pass, or call torch.compiler.reset()."
-        )
+        return RuntimeError(SINGLE_PASS)
     if "use_reentrant=True" in str(error):
         return RuntimeError(
             "Activation checkpointing should be of the non-reentrant kind where gradients per task are read. Found "

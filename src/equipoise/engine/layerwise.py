@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,24 +26,10 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from .gradients import Split
 from .graph import post_order
+from .sources import Measured, Sources
 
 Top = tuple[list[GradientEdge], list[Tensor]]  # where a stretch starts for one task, and its cotangents
 _BLOCK = 16_384  # columns that are summed in float64 at a time
-
-
-@dataclass(frozen=True, slots=True)
-class GramianAndHeads:
-    """What a memory mode measures in place of the rows.
-
-    Args:
-        gramian: the inner products of the task gradients (m, m) float64, zero for absent tasks.
-        squares: the squared norm of each shared parameter's gradient, for each task (parameters, m) float64.
-        heads: each head's (task, parameter, gradient).
-    """
-
-    gramian: Tensor
-    squares: Tensor
-    heads: list[tuple[int, Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +39,12 @@ class Target:
     Args:
         edge: the place.
         size: the entries of one task's gradient that count against the budget.
+        of_samples: whether its gradients have a row per sample, which ranks lay end to end, where they add up others.
     """
 
     edge: GradientEdge
     size: int
+    of_samples: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +75,12 @@ class Stretch:
     cut: list[GradientEdge]
 
 
-def layerwise_gramian(
-    roots: Mapping[int, GradientEdge], split: Split, n_tasks: int, *, budget: int | None = None
-) -> GramianAndHeads:
+def layerwise_gramian(sources: Sources, split: Split, *, budget: int | None = None) -> Measured:
     """The exact Gramian from the rows of a few parameters at a time; the graph is kept.
 
     Args:
-        roots: where the graph of each present task starts.
+        sources: where the graph of each present task starts.
         split: the parameters of the step.
-        n_tasks: the number of tasks m.
         budget: entries of the parameters whose m rows may be held at once; a larger parameter is held alone.
             By default a quarter more than the largest, so that a bias goes with its weight.
 
@@ -104,45 +89,44 @@ def layerwise_gramian(
     """
     targets = [Target(get_gradient_edge(p), p.numel()) for p in split.shared]
     shares = [Share(k, (k,), rows_gramian) for k in range(len(split.shared))]
-    return measure(roots, split, n_tasks, (targets, shares), budget)
+    return measure(sources, split, (targets, shares), budget)
 
 
 def measure(
-    roots: Mapping[int, GradientEdge],
-    split: Split,
-    n_tasks: int,
-    plan: tuple[list[Target], list[Share]],
-    budget: int | None,
-) -> GramianAndHeads:
-    """Carries out a plan for the shared parameters; the heads' gradients are taken on the way."""
+    sources: Sources, split: Split, plan: tuple[list[Target], list[Share]], budget: int | None
+) -> Measured:
+    """Carries out a plan for the shared parameters."""
     if budget is not None and budget < 1:
         raise ValueError(f"`budget` should be at least 1. Found {budget}.")
     targets, shares = plan
-    first = split.shared[0]
-    gramian = torch.zeros(n_tasks, n_tasks, dtype=torch.float64, device=first.device)
-    squares = gramian.new_zeros(len(split.shared), n_tasks)
-    heads: list[tuple[int, Tensor, Tensor]] = []
+    first, m = split.shared[0], sources.n_tasks
+    gramian = torch.zeros(m, m, dtype=torch.float64, device=first.device)
+    squares = gramian.new_zeros(len(split.shared), m)
     held: dict[int, dict[int, Tensor]] = {}
     users: dict[int, list[Share]] = {}
     for share in shares:
         for k in share.needs:
             users.setdefault(k, []).append(share)
-    places = [*targets, *(Target(get_gradient_edge(p), 0) for p in split.heads)]
-    route = stretches(list(roots.values()), places, budget or 5 * max(t.size for t in targets) // 4)
-    for position, found in sweep(
-        roots, places, route, torch.ones((), dtype=first.dtype, device=first.device)
-    ):
-        if position < len(targets):
-            held[position] = found
-        else:
-            heads += [(i, split.heads[position - len(targets)], gradient) for i, gradient in found.items()]
+    route = stretches(list(sources.roots.values()), targets, budget or 5 * max(t.size for t in targets) // 4)
+    for position, found in sweep(sources, targets, route, first):
+        held[position] = _of_all_ranks(sources, targets[position], found)
         del found  # or it would live on while the next group is measured
         for share in [s for s in users.get(position, []) if held.keys() >= {*s.needs}]:
             _add(share, [held[k] for k in share.needs], gramian, squares)
             for k in share.needs:
                 users[k].remove(share)
         held = {k: kept for k, kept in held.items() if users[k]}
-    return GramianAndHeads((gramian + gramian.T) / 2, squares, heads)
+    return Measured(sources.unscaled((gramian + gramian.T) / 2), squares)
+
+
+def _of_all_ranks(sources: Sources, target: Target, found: dict[int, Tensor]) -> dict[int, Tensor]:
+    """The gradients of a target as one large batch on one rank would have them."""
+    if sources.ranks is None or not found:
+        return found
+    if not target.of_samples:
+        return sources.summed(found)
+    samples = torch.stack([g.reshape(-1, g.shape[-1]) for g in found.values()], dim=1)
+    return dict(zip(found, sources.laid_together(samples).unbind(1), strict=True))
 
 
 def rows_gramian(tasks: list[int], found: list[dict[int, Tensor]]) -> Tensor:
@@ -160,7 +144,7 @@ def stretches(roots: Sequence[GradientEdge], targets: Sequence[Target], budget: 
     route: list[Stretch] = []
     current: list[int] = []
     cut: list[GradientEdge] = []
-    pieces = _pieces(roots, targets)
+    pieces = pieces_of(roots, targets)
     # From the inputs upwards: what a cut leaves of a layer joins the rest of it, not the layer above.
     for k in reversed(range(len(pieces))):
         if current and sum(targets[j].size for j in [*pieces[k][0], *current]) > budget:
@@ -171,39 +155,34 @@ def stretches(roots: Sequence[GradientEdge], targets: Sequence[Target], budget: 
 
 
 def sweep(
-    roots: Mapping[int, GradientEdge], targets: Sequence[Target], route: Sequence[Stretch], seed: Tensor
+    sources: Sources, targets: Sequence[Target], route: Sequence[Stretch], like: Tensor
 ) -> Iterator[tuple[int, dict[int, Tensor]]]:
     """Each target's position and its task -> gradient, tasks that do not reach it left out.
 
     Holds the gradients of one group at a time, and what the caller keeps.
     """
-    tops: dict[int, Top] = {i: ([root], [seed]) for i, root in roots.items()}
+    tops: dict[int, Top] = {i: ([root], [sources.seed(i, like)]) for i, root in sources.roots.items()}
     for group, last, stretch in [(g, g is s.groups[-1], s) for s in route for g in s.groups]:
         edges = [targets[k].edge for k in group]
         found: dict[int, dict[int, Tensor]] = {k: {} for k in group}
         for i, top in tops.items():
-            below = _pass(i, top, found, (edges, stretch.cut if last else []))
+            gradients, below = _pass(top, edges, stretch.cut if last else [])
             tops[i] = below if last else top
+            for held, gradient in zip(found.values(), gradients, strict=True):
+                held |= {} if gradient is None else {i: sources.own(i, gradient)}
+            del gradients
         for k in group:
             yield k, found.pop(k)
 
 
-def _pass(
-    task: int,
-    top: Top,
-    found: dict[int, dict[int, Tensor]],
-    places: tuple[list[GradientEdge], list[GradientEdge]],
-) -> Top:
-    """Adds one task's gradients at the targets of `found`, dense, and gives the top of the next stretch."""
-    edges, cut = places
+def _pass(top: Top, edges: list[GradientEdge], cut: list[GradientEdge]) -> tuple[list[Tensor | None], Top]:
+    """One task's gradients at some edges, and the top of the next stretch."""
     outputs, cotangents = top
     if not outputs or (not edges and not cut):
-        return [], []
+        return [None] * len(edges), ([], [])
     gradients = torch.autograd.grad(outputs, [*edges, *cut], cotangents, retain_graph=True, allow_unused=True)
-    for held, gradient in zip(found.values(), gradients, strict=False):
-        held |= {} if gradient is None else {task: gradient.to_dense() if gradient.is_sparse else gradient}
     below = [(edge, g) for edge, g in zip(cut, gradients[len(edges) :], strict=True) if g is not None]
-    return [edge for edge, _ in below], [g for _, g in below]
+    return list(gradients[: len(edges)]), ([edge for edge, _ in below], [g for _, g in below])
 
 
 def _add(share: Share, found: list[dict[int, Tensor]], gramian: Tensor, squares: Tensor) -> None:
@@ -228,7 +207,7 @@ def _groups(positions: list[int], targets: Sequence[Target], budget: int) -> lis
     return groups
 
 
-def _pieces(
+def pieces_of(
     roots: Sequence[GradientEdge], targets: Sequence[Target]
 ) -> list[tuple[list[int], list[GradientEdge]]]:
     """The targets between one cut and the next, in the order of the backward pass, and the edges of the cut below."""

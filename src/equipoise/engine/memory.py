@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.graph import GradientEdge
 
 from equipoise.core import Method, Reads
 from equipoise.core.method import check_one_of
@@ -15,10 +15,20 @@ from equipoise.core.method import check_one_of
 from .factored import LinearTaps, factored_gramian
 from .features import features_gramian
 from .gradients import Shared, Split
-from .layerwise import GramianAndHeads, layerwise_gramian
+from .last_layer import last_layer_gramian
+from .layerwise import layerwise_gramian
 from .sketch import SIZE, sketched_gramian, standard_error
+from .sources import Measured, Sources
+from .streamed import StreamedGramian
 
-MODES = ("auto", "rows", "layerwise", "factored", "sketch", "features")
+ROWS = ("rows", "rows_bf16", "rows_cpu")
+_MEASURE: dict[str, Callable[[Sources, Split], Measured]] = {
+    "layerwise": layerwise_gramian,
+    "factored": factored_gramian,
+    "features": features_gramian,
+    "last_layer": last_layer_gramian,
+}
+MODES = ("auto", *ROWS, "layerwise", "factored", "sketch", "streamed", "features", "last_layer")
 _GIGABYTE = 1e9
 _log = logging.getLogger("equipoise")
 
@@ -50,32 +60,25 @@ class Memory:
         self._module = shared if isinstance(shared, nn.Module) else None
         self._asked = mode
         self.mode = mode if mode != "auto" or budget_gb is not None else "rows"
-        self._fails(mode)
+        self._check()
         wanted = self.mode in ("factored", "auto") and not obstacle
         self._taps = LinearTaps(self._module) if wanted and self._module is not None else None
+        self._streamed = StreamedGramian(method.n_tasks)
 
-    def choose(self, split: Split, ranks: int) -> str:
-        """The mode for a step, "rows" or another one; decided, and said, when the first step is seen."""
-        if ranks > 1 and self.mode != "rows":
-            self._obstacle = f"a distributed run of {ranks} ranks reduces the rows"
-            self._fails(self.mode)
-            self.mode = "rows"
+    def choose(self, split: Split) -> str:
+        """The mode for a step, one of the rows or another one; decided, and said, when the first step is seen."""
         if self.mode == "auto":
             self.mode = self._within_budget(split)
             _log.info("equipoise measures gradients by memory=%r", self.mode)
         return self.mode
 
-    def measure(
-        self, roots: Mapping[int, GradientEdge], split: Split, n_tasks: int, step: int
-    ) -> GramianAndHeads:
-        """The Gramian and the heads' gradients by the chosen mode; the graph is kept."""
-        if self.mode == "factored":
-            return factored_gramian(roots, split, n_tasks)
+    def measure(self, sources: Sources, split: Split, step: int) -> Measured:
+        """The Gramian by the chosen mode; the graph is kept."""
         if self.mode == "sketch":
-            return sketched_gramian(roots, split, n_tasks, seed=step)
-        if self.mode == "features":
-            return features_gramian(roots, split, n_tasks)
-        return layerwise_gramian(roots, split, n_tasks)
+            return sketched_gramian(sources, split, seed=step)
+        if self.mode == "streamed":
+            return self._streamed.measure(sources, split)
+        return _MEASURE[self.mode](sources, split)
 
     def fall_back(self, error: Exception) -> bool:
         """After the rows did not fit: whether there is a leaner mode to go on with, which is said."""
@@ -86,6 +89,15 @@ class Memory:
             "equipoise: the rows do not fit into memory (%s); going on with memory='layerwise'", error
         )
         return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changes from step to step."""
+        return self._streamed.state_dict() if self.mode == "streamed" else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken, if by the same mode."""
+        if state and self.mode == "streamed":
+            self._streamed.load_state_dict(state)
 
     def _within_budget(self, split: Split) -> str:
         """The fastest exact mode that fits; the sketch if none does."""
@@ -113,13 +125,15 @@ class Memory:
             return []
         return [layer.weight for layer in self._module.modules() if isinstance(layer, nn.Linear)]
 
-    def _fails(self, mode: str) -> None:
+    def _check(self) -> None:
         """Refuse a mode that was asked for by name and cannot work."""
         if self._asked in ("auto", "rows"):
             return
         if self._obstacle:
-            raise ValueError(f"`memory` should be 'rows' or 'auto' here: {self._obstacle}. Found {mode!r}.")
-        if mode == "factored" and self._module is None:
+            raise ValueError(
+                f"`memory` should be 'rows' or 'auto' here: {self._obstacle}. Found {self._asked!r}."
+            )
+        if self._asked == "factored" and self._module is None:
             raise ValueError(
                 "`shared` should be the module of the shared parameters for memory='factored', which watches its "
                 "linear layers. Found no module."

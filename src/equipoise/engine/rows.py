@@ -10,10 +10,12 @@ from torch.autograd.graph import GradientEdge
 
 from equipoise.core.stats import gramian_of
 
+from .batched import Batched
 from .distributed import Ranks
 from .gradients import Split, gradients_of, views
 
 HeadGradients = list[tuple[int, Tensor, Tensor]]  # task, parameter, gradient
+_COLUMNS = 1 << 20  # of rows kept elsewhere that are brought back at a time
 
 
 class Rows:
@@ -21,12 +23,18 @@ class Rows:
 
     A window is one batch, or several micro-batches whose rows are added up. `add` measures a micro-batch, and
     `finish` gives what the window amounts to.
+
+    Args:
+        where: "rows" to keep them on the device in the gradients' precision, "rows_bf16" in bfloat16 (8 bits of each
+            entry, so that entries are off by up to 2^-9 of themselves), "rows_cpu" in the host's memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, where: str = "rows") -> None:
+        self._where = where
         self._buffer = torch.empty(0, 0)
         self._heads: list[dict[Tensor, Tensor]] = []
         self._waits: list[Callable[[], None]] = []
+        self._batched = Batched()
 
     def add(
         self,
@@ -38,7 +46,7 @@ class Rows:
         scale: Tensor | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        """Measure the rows of a micro-batch, one backward pass per task that is present.
+        """Measure the rows of a micro-batch, one backward pass per task that is present, or fewer that are batched.
 
         Args:
             roots: where the graphs of the present tasks start.
@@ -52,13 +60,18 @@ class Rows:
         if first:
             self._begin(split)
         last = list(roots)[-1] if roots else None
+        plain = first and factors is None and scale is None and ranks is None
+        batched = self._batched.gradients(roots, split) if plain else None
         for i in range(len(self._heads)):
             if i in roots:
                 own = split.own_heads(i)
                 used = [p for p in split.shared if split.reached.get(p, 0) >> i & 1]
-                seed = None if scale is None else [scale]
-                found = gradients_of([roots[i]], seed, [*used, *own], retain_graph=i != last)
-                found = _times(found, None if factors is None else factors[i], scale)
+                if batched is None:
+                    seed = None if scale is None else [scale]
+                    found = gradients_of([roots[i]], seed, [*used, *own], retain_graph=i != last)
+                    found = _times(found, None if factors is None else factors[i], scale)
+                else:
+                    found = next(batched)
                 self._keep(i, split, used, found[: len(used)], first)
                 for parameter, gradient in zip(own, found[len(used) :], strict=True):
                     kept = self._heads[i].get(parameter)
@@ -66,7 +79,7 @@ class Rows:
             elif first:
                 self._buffer[i].zero_()
             if ranks is not None:
-                self._waits.append(ranks.start_sum(self._buffer[i]))
+                self._waits.append(self._start_sum(i, split, ranks))
 
     def finish(
         self, split: Split, totals: Tensor | None, ranks: Ranks | None = None
@@ -85,7 +98,7 @@ class Rows:
             for i, heads in enumerate(self._heads):
                 _sum_heads(heads, split.agreed_heads(i), ranks)
         if totals is not None:
-            self._buffer.div_(totals[:, None].to(self._buffer.dtype))
+            self._buffer.div_(totals[:, None].to(self._buffer))
             for i, heads in enumerate(self._heads):
                 self._heads[i] = {p: g / totals[i].to(g.dtype) for p, g in heads.items()}
         return self._buffer, [(i, p, g) for i, heads in enumerate(self._heads) for p, g in heads.items()]
@@ -94,10 +107,26 @@ class Rows:
         """The Gramian (m, m) of rows that `finish` gave."""
         return gramian_of(jacobian)
 
+    def _start_sum(self, i: int, split: Split, ranks: Ranks) -> Callable[[], None]:
+        """Begin to add up a row over the ranks; returns what waits for the end."""
+        row, device = self._buffer[i], split.shared[0].device
+        if row.device == device:
+            return ranks.start_sum(row)
+        there = row.to(device)  # the ranks may not be able to exchange what the host holds
+        wait = ranks.start_sum(there)
+
+        def put_away() -> None:
+            wait()
+            row.copy_(there)
+
+        return put_away
+
     def _begin(self, split: Split) -> None:
         n = sum(parameter.numel() for parameter in split.shared)
         dtype = torch.promote_types(split.shared[0].dtype, torch.float32)
-        kept, device = self._buffer, split.shared[0].device
+        dtype = torch.bfloat16 if self._where == "rows_bf16" else dtype
+        kept = self._buffer
+        device = torch.device("cpu") if self._where == "rows_cpu" else split.shared[0].device
         if kept.shape != (split.n_tasks, n) or kept.dtype != dtype or kept.device != device:
             self._buffer = torch.empty(split.n_tasks, n, dtype=dtype, device=device)
         self._heads = [{} for _ in range(split.n_tasks)]
@@ -113,7 +142,19 @@ class Rows:
         if first:
             torch._foreach_copy_(places, found)
         elif found:
-            torch._foreach_add_(places, [g.to(self._buffer.dtype) for g in found])
+            torch._foreach_add_(places, [g.to(self._buffer) for g in found])
+
+
+def combined(weights: Tensor, jacobian: Tensor, like: Tensor) -> Tensor:
+    """The weights (m,) times rows (m, n), with the device and, at least in float32, the precision of a parameter."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    if (jacobian.dtype, jacobian.device) == (dtype, like.device):
+        return weights.to(dtype) @ jacobian
+    answer = torch.empty(jacobian.shape[1], dtype=dtype, device=like.device)
+    wide = weights.to(answer)
+    for place, columns in zip(answer.split(_COLUMNS), jacobian.split(_COLUMNS, dim=1), strict=True):
+        torch.mv(columns.to(answer).T, wide, out=place)
+    return answer
 
 
 def _times(gradients: list[Tensor], factor: Tensor | None, scale: Tensor | None) -> list[Tensor]:

@@ -12,28 +12,23 @@ each task, from a seed per parameter.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 
 from .gradients import Split, gradients_of
-from .layerwise import GramianAndHeads
+from .sources import Measured, Sources
 
 SIZE = 1 << 14  # the largest: a sum and a sign are drawn from 16 random bits, one of them spare
 _WORDS = 1 << 14  # 64-bit words drawn at a time, four entries each: small enough to stay in the cache
 
 
-def sketched_gramian(
-    roots: Mapping[int, GradientEdge], split: Split, n_tasks: int, *, seed: int, size: int = SIZE
-) -> GramianAndHeads:
+def sketched_gramian(sources: Sources, split: Split, *, seed: int, size: int = SIZE) -> Measured:
     """An estimate of the Gramian, one task's gradient at a time; the graph is kept.
 
     Args:
-        roots: where the graph of each present task starts.
+        sources: where the graph of each present task starts.
         split: the parameters of the step.
-        n_tasks: the number of tasks m.
         seed: of the random sums and signs; another one in every step, or the errors of the steps do not average out.
         size: to how many numbers a row is folded: a power of 2, up to 16,384.
 
@@ -44,19 +39,21 @@ def sketched_gramian(
         raise ValueError(f"`size` should be a power of 2, at most {SIZE}. Found {size}.")
     first = split.shared[0]
     dtype = torch.promote_types(first.dtype, torch.float32)
-    sums = torch.zeros(n_tasks, 2 * size, dtype=dtype, device=first.device)
-    squares = torch.zeros(len(split.shared), n_tasks, dtype=torch.float64, device=first.device)
-    heads: list[tuple[int, Tensor, Tensor]] = []
-    for i, root in roots.items():
-        own = [p for p in split.heads if split.reached.get(p, 0) >> i & 1]
+    sums = torch.zeros(sources.n_tasks, 2 * size, dtype=dtype, device=first.device)
+    squares = torch.zeros(len(split.shared), sources.n_tasks, dtype=torch.float64, device=first.device)
+    for i, root in sources.roots.items():
         used = [k for k, p in enumerate(split.shared) if split.reached.get(p, 0) >> i & 1]
-        found = gradients_of([root], None, [*(split.shared[k] for k in used), *own], retain_graph=True)
-        heads += [(i, p, g) for p, g in zip(own, found[len(used) :], strict=True)]
-        for k, gradient in zip(used, found, strict=False):
+        if i in sources.lacking or not used:
+            continue
+        found = gradients_of(
+            [root], [sources.seed(i, first)], [split.shared[k] for k in used], retain_graph=True
+        )
+        for k, gradient in zip(used, found, strict=True):
             squares[k, i] = _fold(gradient.reshape(-1), seed * 1_000_003 + k, sums[i])
         del found, gradient  # or they would live on beside those of the next task
-    sketch = (sums[:, :size] - sums[:, size:]).double()
-    return GramianAndHeads(sketch @ sketch.T, squares, heads)
+    # The sums of the mean gradient are the mean of the sums, which no Gramian is.
+    sketch = sources.total(sums[:, :size] - sums[:, size:]).double()
+    return Measured(sources.unscaled(sketch @ sketch.T), sources.total(squares))
 
 
 def standard_error(size: int) -> float:

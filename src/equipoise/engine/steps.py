@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,45 +12,58 @@ from equipoise.core import Aggregator, HeadWeights, Method, Reads, TaskStats
 from .amp import LossScale
 from .checks import refuse_rows
 from .distributed import Ranks, Shares
-from .gradients import Split, Splitter, accumulate, gradients_of
-from .layerwise import GramianAndHeads
+from .gradients import Split, Splitter
 from .losses import StepLosses
+from .memory import ROWS, Memory
 from .record import StepRecord
-from .rows import Rows
+from .rows import Rows, combined
 from .sharded import Shards
+from .sources import Measured, Sources, sources_of
 from .window import Window
-from .write import Rules, write_by_hand, write_by_rows, write_heads
+from .write import Rules, write_by_hand, write_by_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all steps of a Balancer have in common.
+
+    Args:
+        method: which is asked.
+        head_weights: what the gradients of heads are scaled by.
+        scale: of float16 loops.
+        ranks: of the run.
+        splitter: which tells the parameters.
+        memory: how gradients are measured.
+        shards: what stands in for the rows where parameters are sharded.
+    """
+
+    method: Method
+    head_weights: HeadWeights
+    scale: LossScale
+    ranks: Ranks
+    splitter: Splitter
+    memory: Memory
+    shards: Shards | None
 
 
 class Steps:
     """Carries out the steps of one method.
 
     Args:
-        method: which is asked.
-        splitter: which tells the parameters.
-        head_weights: what the gradients of heads are scaled by.
-        scale: of float16 loops.
+        setting: of the Balancer.
         length: micro-batches of a window.
-        shards: what stands in for the rows where parameters are sharded.
     """
 
-    def __init__(
-        self,
-        method: Method,
-        splitter: Splitter,
-        head_weights: HeadWeights,
-        scale: LossScale,
-        *,
-        length: int,
-        shards: Shards | None,
-    ) -> None:
-        self._method = method
-        self._splitter = splitter
-        self._head_weights = head_weights
-        self._scale = scale
-        self._rows: Rows | Shards = shards or Rows()
-        self._write = shards.write if shards else write_by_hand
-        self.window = Window(method.n_tasks, length)
+    def __init__(self, setting: Setting, length: int) -> None:
+        self._method = setting.method
+        self._splitter = setting.splitter
+        self._head_weights = setting.head_weights
+        self._scale = setting.scale
+        self._ranks = setting.ranks
+        self._memory = setting.memory
+        self._rows: Rows | Shards = setting.shards or Rows(setting.memory.mode)
+        self._write = setting.shards.write if setting.shards else write_by_hand
+        self.window = Window(setting.method.n_tasks, length)
         self.other: TaskStats | None = None
 
     def begin(self) -> None:
@@ -73,16 +86,29 @@ class Steps:
             torch.autograd.backward([total], None if scale is None else [scale.to(total.dtype)])
         return weights.detach()
 
-    def by_losses(
-        self, step: StepLosses, split: Split | None, shares: Shares | None, ranks: Ranks | None
+    def by_weights(
+        self,
+        step: StepLosses,
+        split: Split | None,
+        shares: Shares | None,
+        ranks: Ranks | None,
+        measured: Measured | None = None,
     ) -> StepRecord:
-        """Weights from the losses alone, then one backward pass; with `shares`, gradients are averaged here."""
+        """Weights from the losses, and a Gramian if there is one, then one backward pass.
+
+        With `split`, gradients are written here; with `ranks`, they are averaged here too.
+        """
         window, rules = self.window, self._rules(step, ranks)
-        if window.first:
-            answer = self._method(TaskStats(step.values, present=step.mask, other=self.other))
+        gramian = None if measured is None else measured.gramian
+        if gramian is not None and not bool(gramian.isfinite().all()):
+            weights = self._no_weights(step, gramian, rules)
+        elif window.first:
+            stats = TaskStats(step.values, present=step.mask, gramian=gramian, other=self.other)
             self.other = None
-            window.keep(self._learn(answer, step.values, rules.scale), step.present)
-        weights = window.weights if step.mask is None else torch.where(step.mask, window.weights, 0.0)
+            weights = window.keep(self._learn(self._method(stats), step.values, rules.scale), step.present)
+        else:
+            weights = window.weights
+        weights = weights if step.mask is None else torch.where(step.mask, weights, 0.0)
         if split is None:
             seeds = self._seeds(weights, shares, rules).to(step.values.dtype)
             torch.autograd.backward(list(step.roots.values()), [seeds[i] for i in step.roots])
@@ -90,7 +116,14 @@ class Steps:
             heads = rules.head_scales(weights, step.values.double())
             seeds, for_heads = (self._seeds(x, shares, rules) for x in (weights, heads))
             self._write(step, split, rules, (seeds, for_heads), window)
-        return self._record(weights, step.values, None)
+        return self._record(weights, step.values, gramian)
+
+    def _no_weights(self, step: StepLosses, gramian: Tensor, rules: Rules) -> Tensor:
+        """NaN for a Gramian that is not finite, so that the loss scaler skips the step; an error without one."""
+        if rules.scale is None:
+            refuse_rows(gramian, self._splitter.tasks, self._method)
+        self._scale.skip()
+        return torch.full_like(step.values, torch.nan, dtype=torch.float64)
 
     def _seeds(self, weights: Tensor, shares: Shares | None, rules: Rules) -> Tensor:
         """What the losses are multiplied with here, so that ranks and micro-batches add up to their mean."""
@@ -99,6 +132,29 @@ class Steps:
         if self.window.length > 1:
             weights = weights / self.window.length
         return rules.scaled(weights)
+
+    def sources(self, step: StepLosses, shares: Shares | None) -> Sources:
+        """Where backward passes start that measure a Gramian without rows."""
+        return sources_of(step, shares, self._scale.factor(step.values.device), self._ranks)
+
+    def by_gradients(
+        self, step: StepLosses, split: Split, amounts: Tensor, shares: Shares | None, *, at: int
+    ) -> StepRecord:
+        """By rows, or in less memory; `at` is how many steps have been made."""
+        ranks, first = None if shares is None else self._ranks, self.window.first
+        if self._memory.choose(split) in ROWS:
+            try:
+                return self.by_rows(step, split, amounts, shares, ranks)
+            except torch.OutOfMemoryError as error:
+                # Other ranks, or micro-batches before, have done otherwise.
+                if ranks is not None or not first or not self._memory.fall_back(error):
+                    raise
+        measured = None
+        if first:
+            measured = self._memory.measure(self.sources(step, shares), split, at)
+            if step.mask is None:
+                self._splitter.check_alive(split, measured.squares > 0)
+        return self.by_weights(step, split, shares, ranks, measured)
 
     def by_rows(
         self, step: StepLosses, split: Split, amounts: Tensor, shares: Shares | None, ranks: Ranks | None
@@ -117,7 +173,7 @@ class Steps:
         losses, present = (step.values, step.mask) if plain else (window.losses, window.present)
         if present is None:
             self._splitter.check_rows(split, jacobian)
-        gramian = self._rows.gramian(jacobian)
+        gramian = self._rows.gramian(jacobian).to(losses.device)
         stats = TaskStats(
             losses, present=present, gramian=gramian, jacobian=jacobian, blocks=split.blocks, other=self.other
         )
@@ -132,37 +188,15 @@ class Steps:
             write_by_rows(answer, torch.linalg.vector_norm(answer), scales, split, heads, rules)
             return self._record(scales, losses, gramian)
         norm = (answer @ gramian @ answer).clamp(min=0).sqrt()
-        write_by_rows(answer.to(jacobian.dtype) @ jacobian, norm, scales, split, heads, rules)
+        write_by_rows(combined(answer, jacobian, split.shared[0]), norm, scales, split, heads, rules)
         return self._record(answer, losses, gramian)
-
-    def by_gramian(self, step: StepLosses, split: Split, measured: GramianAndHeads) -> StepRecord:
-        """Weights from a Gramian without rows, then one backward pass for the shared parameters."""
-        rules, gramian = self._rules(step, None), measured.gramian
-        if step.mask is None:
-            self._splitter.check_alive(split, measured.squares > 0)
-        if not bool(gramian.isfinite().all()):
-            refuse_rows(gramian, self._splitter.tasks, self._method)
-        answer = self._learn(
-            self._method(TaskStats(step.values, present=step.mask, gramian=gramian)), step.values, None
-        )
-        seeds = [answer[i].to(step.values.dtype) for i in step.roots]
-        shared = gradients_of(list(step.roots.values()), seeds, split.shared, retain_graph=False)
-        norm = (answer @ gramian @ answer).clamp(min=0).sqrt()
-        scales = rules.head_scales(answer, step.values.double())
-        direction = torch.cat([g.reshape(-1) for g in shared]) if rules.max_norm > 0 else None
-        if direction is None:
-            accumulate(split.shared, shared)
-            write_heads(scales, measured.heads, rules)
-        else:
-            write_by_rows(direction, norm, scales, split, measured.heads, rules)
-        return self._record(answer, step.values, gramian)
 
     def _without_answer(self, stats: TaskStats, split: Split, rules: Rules) -> StepRecord:
         """Gradients that are not finite: the loss scaler is left to skip the step, and without one it is an error."""
         if rules.scale is None:
             refuse_rows(stats.gramian, self._splitter.tasks, self._method)
         self._scale.skip()
-        total = stats.jacobian.sum(0)
+        total = combined(torch.ones_like(stats.losses), stats.jacobian, split.shared[0])
         write_by_rows(
             total, torch.linalg.vector_norm(total), stats.losses, split, [], replace(rules, max_norm=0.0)
         )

@@ -67,8 +67,14 @@ def write_by_hand(
     """
     roots, dtype = list(step.roots.values()), step.values.dtype
     for_shared, for_heads = ([seed[i].to(dtype) for i in step.roots] for seed in seeds)
-    shared = gradients_of(roots, for_shared, split.shared, retain_graph=True)
-    heads = gradients_of(roots, for_heads, split.heads, retain_graph=False)
+    alike = rules.head_weights == "same"
+    shared = gradients_of(
+        roots, for_shared, [*split.shared, *(split.heads if alike else [])], retain_graph=not alike
+    )
+    heads = shared[len(split.shared) :] if alike else []
+    shared = shared[: len(split.shared)]
+    if not alike:
+        heads = gradients_of(roots, for_heads, split.heads, retain_graph=False)
     if rules.ranks is not None:
         both = [*shared, *heads]
         flat = rules.ranks.sum(torch.cat([g.reshape(-1) for g in both]))
