@@ -19,7 +19,7 @@ def answers(function: Callable[..., Any], cases: Sequence[Any], where: Path) -> 
 
 
 def assert_same(found: list[Trained], expected: Trained, tolerance: float) -> None:
-    """The same parameters on both ranks, bit for bit, and those of one process; weights up to 1e3 times the tolerance."""
+    """The same parameters on both ranks, bit for bit, and those of one process; weights up to 1e3 tolerances."""
     (first, weights), (second, _) = found
     for name, value in expected[0].items():
         assert torch.equal(first[name], second[name])
