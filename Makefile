@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 QUICK ?= runs/quickstart
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup quickstart test test-slow lint types check clean
+.PHONY: help setup quickstart test test-slow test-cuda lint types check clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test: $(VENV)/.dev  ## Run the default test suite (under 10 minutes on 2 cores)
 test-slow: $(VENV)/.dev  ## Run the tests that take minutes
 	bash tests/tools/install_chromium.sh
 	$(BIN)/python -m pytest -m slow
+
+test-cuda: $(VENV)/.dev  ## Run the tests that need a CUDA device; without one, say so and end
+	$(BIN)/python -m pytest -m cuda -rs tests/cuda
 
 lint: $(VENV)/.dev  ## Check style and format
 	$(BIN)/ruff check .

@@ -12,7 +12,8 @@ class Deferred:
     """Keeps which losses of recent steps were bad until the host can know without waiting.
 
     On a CUDA device the flags are copied to pinned memory beside the computation; elsewhere they are there at once,
-    and are looked at in the next step.
+    and are looked at in the next step. A step that is captured into a CUDA graph keeps none: its replays run no Python
+    that could look. Its bad losses are left out all the same.
     """
 
     def __init__(self) -> None:
@@ -23,6 +24,8 @@ class Deferred:
         if bad.device.type != "cuda":
             self._kept.append((bad, step, None))
             return
+        if torch.cuda.is_current_stream_capturing():
+            return
         host = torch.empty(bad.shape, dtype=bad.dtype, pin_memory=True)
         host.copy_(bad, non_blocking=True)
         event = torch.cuda.Event()
@@ -31,12 +34,17 @@ class Deferred:
 
     def take(self) -> tuple[Tensor, StepLosses] | None:
         """The flags and losses of the oldest step that has arrived and was bad, if any; forgets what has arrived."""
-        while self._kept and (self._kept[0][2] is None or self._kept[0][2].query()):
+        while self._kept and _arrived(self._kept[0][2]):
             bad, step, _ = self._kept.pop(0)
             if on_host(bad):
                 self._kept = []
                 return bad, step
         return None
+
+
+def _arrived(event: torch.cuda.Event | None) -> bool:
+    """Whether flags are in host memory; asking that during a capture would spoil the graph."""
+    return event is None or (not torch.cuda.is_current_stream_capturing() and event.query())
 
 
 def on_host(flags: Tensor) -> bool:
