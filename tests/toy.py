@@ -4,13 +4,17 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from equipoise.training.domains import Domain, Domains
+from equipoise.training.labels import labelled_losses
 from equipoise.training.problem import Loaders
 from equipoise.training.task import Metric, Task
 
@@ -106,6 +110,9 @@ class Toy:
             found["b"] = found["b"] * torch.nan
         return found
 
+    def shared(self, model: nn.Module) -> nn.Module | None:
+        return None
+
     def evaluate(self, model: nn.Module, loader: Iterable[Any]) -> dict[str, float]:
         (x, y) = next(iter(loader))
         return self._metrics(model(x), y)
@@ -119,6 +126,126 @@ class Toy:
         mae = (out - y).abs().mean(dim=0).tolist()
         r2 = 1 - float((out[:, 1] - y[:, 1]).square().sum() / (y[:, 1] - y[:, 1].mean()).square().sum())
         return {"a_mae": mae[0], "b_r2": r2, "b_mae": mae[1]}
+
+
+def square(output: Tensor, target: Tensor) -> Tensor:
+    """The squared error of each sample."""
+    return (output - target).square()
+
+
+class Partial(Toy):
+    """Every label is missing with probability `missing`; batches of two, so that some have none at all.
+
+    Args:
+        size: training samples.
+        missing: of the labels of task b, and of task a unless `whole`.
+        whole: whether every sample has the label of task a.
+        batch_size: samples of a batch.
+        dropout: whether the network has any.
+    """
+
+    def __init__(
+        self,
+        size: int = 32,
+        missing: float = 0.6,
+        whole: bool = False,
+        batch_size: int = 2,
+        dropout: bool = True,
+    ) -> None:
+        super().__init__(size)
+        self.missing, self.whole, self.batch_size, self.dropout = missing, whole, batch_size, dropout
+
+    def model(self, seed: int) -> nn.Module:
+        model = super().model(seed)
+        if not self.dropout:
+            model.get_submodule("1").p = 0.0  # type: ignore[assignment]
+        return model
+
+    def shared(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def loaders(self, seed: int) -> Loaders:
+        loaders = super().loaders(seed)
+        assert isinstance(loaders.train, ToyBatches)
+        y = loaders.train.y.clone()
+        gone = torch.rand(y.shape, generator=torch.Generator().manual_seed(seed + 100)) < self.missing
+        gone[:, 0] &= not self.whole
+        y[gone] = torch.nan
+        return replace(loaders, train=ToyBatches(loaders.train.x, y, self.batch_size, seed))
+
+    def losses(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        x, y = batch
+        out = model(x)
+        return labelled_losses({"a": out[:, 0], "b": out[:, 1]}, y, square)
+
+
+class Mixed(Toy):
+    """A domain for each task, of unequal sizes; `together` has a batch of both in each step."""
+
+    def __init__(self, size: int = 32, together: bool = False) -> None:
+        super().__init__(size)
+        self.together = together
+
+    def shared(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def loaders(self, seed: int) -> Loaders:
+        loaders = super().loaders(seed)
+        assert isinstance(loaders.train, ToyBatches)
+        x, y, cut = loaders.train.x, loaders.train.y, self.size // 3
+        parts = {
+            "a": Domain(ToyBatches(x[:cut], y[:cut], 4, seed), cut, 4),
+            "b": Domain(ToyBatches(x[cut:], y[cut:], 2, seed), self.size - cut, 2),
+        }
+        return replace(loaders, train=Domains(parts, seed=seed, together=self.together))
+
+    def losses(self, model: nn.Module, batch: Mapping[str, Batch]) -> Mapping[str, Tensor]:  # type: ignore[override]
+        return {name: square(model(x)[:, "ab".index(name)], y[name]).mean() for name, (x, y) in batch.items()}
+
+
+class Fragile(Dataset[tuple[Tensor, ...]]):
+    """Samples one of which cannot be read while a file exists."""
+
+    def __init__(self, data: TensorDataset, bad: int, fault: str) -> None:
+        self.data, self.bad, self.fault = data, bad, fault
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        if index == self.bad and self.fault and Path(self.fault).exists():
+            raise OSError(f"sample {index} cannot be read")
+        x, y = self.data[index]
+        return x, y
+
+
+class WorkerBatches(ToyBatches):
+    """The same batches, read by a worker process."""
+
+    def __init__(self, batches: ToyBatches, bad: int, fault: str) -> None:
+        super().__init__(batches.x, batches.y, batches.batch_size, batches.seed)
+        self.data = Fragile(TensorDataset(self.x, self.y), bad, fault)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(1000 * self.seed + number)
+        order = torch.randperm(len(self.x), generator=generator).tolist()
+        size = self.batch_size
+        batches = [order[i * size : (i + 1) * size] for i in range(start, len(self))]
+        for x, y in DataLoader(self.data, batch_sampler=batches, num_workers=1, generator=generator):
+            yield x, {"a": y[:, 0], "b": y[:, 1]}
+
+
+class Worker(Toy):
+    """Reads its batches by a worker process, which fails at a sample while the file `fault` exists."""
+
+    def __init__(self, size: int = 32, bad_sample: int = 17, fault: str = "") -> None:
+        super().__init__(size)
+        self.bad_sample, self.fault = bad_sample, fault
+
+    def loaders(self, seed: int) -> Loaders:
+        loaders = super().loaders(seed)
+        assert isinstance(loaders.train, ToyBatches)
+        return replace(loaders, train=WorkerBatches(loaders.train, self.bad_sample, self.fault))
 
 
 class Lethal(Toy):

@@ -19,6 +19,10 @@ def test_the_defaults_are_the_published_protocol() -> None:
         "plateau_factor": 0.7,
         "plateau_patience": 5,
         "min_lr": 1e-5,
+        "precision": "float32",
+        "accumulate": 1,
+        "memory": "auto",
+        "budget_gb": None,
     }
 
 
@@ -29,6 +33,10 @@ def test_the_defaults_are_the_published_protocol() -> None:
         ({"epochs": "many"}, r"`epochs` should be a valid integer.* Found 'many'\."),
         ({"plateau_factor": 1.0}, r"`plateau_factor` should be less than 1\. Found 1\.0\."),
         ({"method_lr": float("nan")}, r"`method_lr` should be a finite number\. Found nan\."),
+        ({"precision": "fp8"}, r"`precision` should be 'float32', 'bf16' or 'fp16'\. Found 'fp8'\."),
+        ({"accumulate": 0}, r"`accumulate` should be greater than or equal to 1\. Found 0\."),
+        ({"memory": "less"}, r"`memory` should be one of auto, rows, .*layerwise, .*\. Found 'less'\."),
+        ({"budget_gb": 0}, r"`budget_gb` should be greater than 0\. Found 0\."),
         ({"epoch": 3}, r"`epoch` is not a setting\."),
         ({"epochs": 0, "patience": 0}, r"`epochs` should .*\. `patience` should .*"),
     ],
@@ -56,3 +64,21 @@ def test_a_missing_pydantic_names_the_extra() -> None:
     script = "import sys; sys.modules['pydantic'] = None\nimport equipoise.training.config"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert 'Training runs need pydantic: pip install "equipoise[cli]".' in done.stderr
+
+
+def test_a_configuration_from_before_precision_and_micro_batches_is_read() -> None:
+    """What a record of an earlier version holds."""
+    train = {"epochs": 2, "max_steps": None, "evaluate_every": 1, "patience": None, "method_lr": 0.025}
+    train |= {"plateau_factor": 0.7, "plateau_patience": 5, "min_lr": 1e-5}
+    old = {
+        "problem": "toy",
+        "options": {},
+        "method": "ls",
+        "lr": 0.1,
+        "seed": 0,
+        "train": train,
+        "device": "cpu",
+    }
+    assert RunConfig.read(old) == RunConfig(
+        problem="toy", method="ls", lr=0.1, seed=0, train=TrainConfig(epochs=2)
+    )

@@ -3,61 +3,106 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import torch
 
 from equipoise.core.method import SecondBatch
 
-from .problem import Loaders
+from .problem import Loaders, TrainLoader
 from .setup import moved
 
 
-class StepBatches:
-    """The training batch of each step and the second batch that some methods want, on the device.
+class EpochBatches:
+    """The training batches of one epoch, on the device.
 
-    A method that needs a second training batch takes two of the epoch's batches for each step, so it makes half
-    as many steps of the same data; a last one without a partner is left out. Second batches of the validation
-    part come in their order, again and again.
+    Args:
+        loader: of the training part.
+        number: of the epoch, from 1.
+        taken: batches that the steps before have used.
+        device: where to put the batches.
+
+    Attributes:
+        taken: batches used so far, from the epoch's first.
+        wrapped: whether the epoch has been begun again to fill up a step.
+    """
+
+    def __init__(self, loader: TrainLoader, number: int, taken: int, device: torch.device) -> None:
+        self.taken = taken
+        self._loader = loader
+        self._number = number
+        self._device = device
+        self._batches = loader.epoch(number, taken)
+        self.wrapped = False
+
+    @property
+    def left(self) -> int:
+        """How many batches the epoch still has."""
+        return len(self._loader) - self.taken
+
+    def next(self) -> Any:
+        """The next batch; None at the end."""
+        batch = next(self._batches, None)
+        if batch is None:
+            return None
+        self.taken += not self.wrapped
+        return moved(batch, self._device)
+
+    def next_or_first(self) -> Any:
+        """The next batch; at the end of the epoch its first one, then its second, and so on."""
+        batch = self.next()
+        if batch is not None:
+            return batch
+        self.wrapped = True
+        self._batches = self._loader.epoch(self._number)
+        return self.next()
+
+
+class StepBatches:
+    """The training batches of the steps and the second batch that some methods want, on the device.
+
+    A step takes `accumulate` batches, and one more for a method that needs a second training batch; a rest of the
+    epoch that does not fill a step is left out. Second batches of the validation part come in their order, again and
+    again.
 
     Args:
         loaders: of the run.
         second: what the method wants.
         device: where to put the batches.
+        accumulate: micro-batches of a step.
     """
 
-    def __init__(self, loaders: Loaders, second: SecondBatch, device: torch.device) -> None:
+    def __init__(self, loaders: Loaders, second: SecondBatch, device: torch.device, accumulate: int) -> None:
         self._loaders = loaders
-        self._second = second
-        self._device = device
-        self.per_step = 2 if second == "train" else 1
+        self.device = device
+        self._validation: Iterator[tuple[int, Any]] | None = None
+        self.second = second
+        self.accumulate = accumulate
+        self.per_step = accumulate + (second == "train")
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many steps an epoch has."""
+        """How many steps an epoch has, if every batch has a label."""
         return len(self._loaders.train) // self.per_step
 
-    def epoch(self, number: int, taken: int, step: int) -> Iterator[tuple[Any, Any]]:
-        """The batch and the second batch (None if not wanted) of each step from there on.
+    def epoch(self, number: int, taken: int) -> EpochBatches:
+        """The batches of an epoch from the `taken`-th on."""
+        return EpochBatches(self._loaders.train, number, taken, self.device)
 
-        Args:
-            number: of the epoch, from 1.
-            taken: training batches of this epoch that the steps before have used.
-            step: how many steps the run has made.
-        """
-        train = self._loaders.train.epoch(number, taken)
-        validation = _cycled(self._loaders.validation, step) if self._second == "validation" else None
-        while len(batches := list(islice(train, self.per_step))) == self.per_step:
-            batches += [None] if validation is None else [next(validation)]
-            yield moved(batches[0], self._device), moved(batches[1], self._device)
+    def validation(self, taken: int) -> tuple[int, Any]:
+        """The batch of the validation part that comes after `taken` of them, and how often all have passed."""
+        if self._validation is None:
+            self._validation = _cycled(self._loaders.validation, taken)
+        passes, batch = next(self._validation)
+        return passes, moved(batch, self.device)
 
 
-def _cycled(batches: Iterable[Any], start: int) -> Iterator[Any]:
-    """The same batches again and again, from the `start`-th on."""
-    passed = 0
+def _cycled(batches: Iterable[Any], start: int) -> Iterator[tuple[int, Any]]:
+    """The same batches again and again, from the `start`-th on, with how often all of them have passed."""
+    passes, passed = 0, 0
     while True:
         for batch in batches:
             passed += 1
             if passed > start:
-                yield batch
+                yield passes, batch
+        passes += 1

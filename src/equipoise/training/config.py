@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+from equipoise.engine.memory import MODES
 
 try:
-    from pydantic import BaseModel, ConfigDict, Field, ValidationError
+    from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+    from pydantic_core import PydanticCustomError
 except ImportError as error:  # pragma: no cover - tested in a subprocess
     raise ImportError('Training runs need pydantic: pip install "equipoise[cli]".') from error
 
@@ -41,6 +44,11 @@ class TrainConfig(Settings):
         plateau_factor: what the learning rate is multiplied with when the score stalls.
         plateau_patience: looks without a better score before that happens.
         min_lr: where the learning rate stops to fall.
+        precision: of the forward passes of training: "float32" leaves the problem's own alone, "bf16" and "fp16" run
+            them under autocast, "fp16" with a loss scaler. Parameters and evaluation keep their precision.
+        accumulate: labelled micro-batches in each step of the optimizer; see `equipoise.training.stepping`.
+        memory: how the gradients are measured; see `equipoise.Balancer`.
+        budget_gb: what `memory="auto"` may spend on gradients, in 10^9 bytes, or None for no limit.
     """
 
     epochs: int = Field(default=300, ge=1)
@@ -51,6 +59,18 @@ class TrainConfig(Settings):
     plateau_factor: float = Field(default=0.7, gt=0, lt=1)
     plateau_patience: int = Field(default=5, ge=0)
     min_lr: float = Field(default=1e-5, ge=0)
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    accumulate: int = Field(default=1, ge=1)
+    memory: str = "auto"
+    budget_gb: float | None = Field(default=None, gt=0)
+
+    @field_validator("memory")
+    @classmethod
+    def _is_a_mode(cls, memory: str) -> str:
+        """The engine keeps the list of modes."""
+        if memory not in MODES:
+            raise PydanticCustomError("memory", f"Input should be one of {', '.join(MODES)}")
+        return memory
 
 
 class RunConfig(Settings):

@@ -8,11 +8,17 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from equipoise.engine.gradients import Shared
+
 from .task import Task
 
 
 class TrainLoader(Protocol):
-    """Training batches whose order is a function of the seed and the epoch, so that a run can go on anywhere."""
+    """Training batches whose order is a function of the seed and the epoch, so that a run can go on anywhere.
+
+    It draws no numbers from torch's global stream, which is that of the run. `DataLoader` does, for its workers,
+    unless it is given a `generator`. `equipoise.training.domains.Domains` makes one of several.
+    """
 
     def __len__(self) -> int:
         """The number of batches of an epoch."""
@@ -66,7 +72,18 @@ class Problem(Protocol):
         """The split and the batches of this seed."""
 
     def losses(self, model: nn.Module, batch: Any) -> Mapping[str, Tensor]:
-        """The loss () of each task on one batch, by task name."""
+        """The loss () of each task on one batch, by task name.
+
+        A task without a label in this batch is left out, and if there is none at all, the batch is passed over.
+        `equipoise.training.labels.labelled_losses` does that for targets with NaN, and counts the labelled samples.
+        """
+
+    def shared(self, model: nn.Module) -> Shared | None:
+        """What `equipoise.Balancer` takes as shared parameters: the encoder, or None to infer them.
+
+        None will do where every batch has labels of all tasks. Else a method that reads gradients should not have to
+        guess, since a step with one task does not tell.
+        """
 
     def evaluate(self, model: nn.Module, loader: Iterable[Any]) -> dict[str, float]:
         """Every metric, by name and in report units, over all batches of a loader."""

@@ -1,0 +1,162 @@
+"""Training batches of several domains or tasks, each with a loader of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .problem import TrainLoader
+from .setup import stream_seed
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The training part of one domain, or of the samples that one task has labels for.
+
+    Args:
+        loader: its batches, shuffled by a seed of its own.
+        samples: how many it has.
+        batch_size: samples in a batch; the last one of an epoch may be smaller, or be left out.
+    """
+
+    loader: TrainLoader
+    samples: int
+    batch_size: int
+
+
+class Domains:
+    """One loader out of several: batches of a domain drawn at random, or of all domains in each step.
+
+    A batch is a mapping from the names of the domains in it to their batches. A problem's `losses` returns the
+    losses of those domains only:
+
+        def losses(self, model, batch):
+            return {name: self.loss_of(model, name, part) for name, part in batch.items()}
+
+    Every domain goes through its loader from end to end, then again in the order of the loader's next epoch,
+    wherever the epochs of the whole begin and end. So all of its samples are seen once before any is seen twice,
+    and a short domain is seen more often than a long one where it is drawn as often.
+
+    An epoch is a fixed number of batches: as many as show `samples` samples, in expectation where domains are drawn.
+    Which domain comes when is a function of the seed and the epoch alone.
+
+    Args:
+        domains: by name.
+        seed: of the draws.
+        weights: how likely each domain is to be drawn, above 0, in any unit; by default in proportion to its number of
+            batches, so that each sample of any domain is seen as often as any other.
+        together: a batch of every domain in each step, in place of draws.
+        samples: of an epoch; by default those of all domains.
+
+    Raises:
+        ValueError: if there is no domain, one has no batch or another number of batches than its samples make, if the
+            weights are not of the domains or are given with `together`, or if `samples` is below 1.
+    """
+
+    def __init__(
+        self,
+        domains: Mapping[str, Domain],
+        *,
+        seed: int,
+        weights: Mapping[str, float] | None = None,
+        together: bool = False,
+        samples: int | None = None,
+    ) -> None:
+        _check_domains(domains)
+        _check_weights(domains, weights, together)
+        if samples is not None and samples < 1:
+            raise ValueError(f"`samples` should be at least 1. Found {samples}.")
+        self.names = list(domains)
+        self.samples = samples or sum(domain.samples for domain in domains.values())
+        self._loaders = [domain.loader for domain in domains.values()]
+        self._seed = seed
+        self._together = together
+        sizes = torch.tensor([len(loader) for loader in self._loaders], dtype=torch.float64)
+        chosen = sizes.tolist() if weights is None else [float(weights[name]) for name in self.names]
+        given = torch.tensor(chosen, dtype=torch.float64)
+        self.weights = given / given.sum()
+        shown = torch.tensor([_shown(domain) for domain in domains.values()], dtype=torch.float64) / sizes
+        expected = float(shown.sum() if together else shown @ self.weights)  # samples of a step
+        self._length = max(math.ceil(self.samples / expected - 1e-9), 1)
+        self._before = [
+            torch.zeros(len(self.names), dtype=torch.int64)
+        ]  # batches of each domain before each epoch
+
+    def __len__(self) -> int:
+        """The number of batches of an epoch."""
+        return self._length
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[dict[str, Any]]:
+        """The batches of epoch `number` (from 1) from the `start`-th on, without computing those before it."""
+        used = self._used(number)
+        if self._together:
+            streams = [self._stream(i, int(used[i]) + start) for i in range(len(self.names))]
+            for _ in range(start, self._length):
+                yield {name: next(stream) for name, stream in zip(self.names, streams, strict=True)}
+            return
+        draws = self._draws(number)
+        used = used + torch.bincount(draws[:start], minlength=len(self.names))
+        streams = [self._stream(i, int(used[i])) for i in range(len(self.names))]
+        for i in draws[start:].tolist():
+            yield {self.names[i]: next(streams[i])}
+
+    def _draws(self, number: int) -> Tensor:
+        """Which domain each batch of an epoch is of."""
+        generator = torch.Generator().manual_seed(stream_seed(self._seed, f"domains of epoch {number}"))
+        return torch.multinomial(self.weights, self._length, replacement=True, generator=generator)
+
+    def _used(self, number: int) -> Tensor:
+        """Batches of each domain before an epoch."""
+        if self._together:
+            return torch.full((len(self.names),), (number - 1) * self._length)
+        while len(self._before) < number:
+            draws = self._draws(len(self._before))
+            self._before.append(self._before[-1] + torch.bincount(draws, minlength=len(self.names)))
+        return self._before[number - 1]
+
+    def _stream(self, domain: int, used: int) -> Iterator[Any]:
+        """The batches of one domain without end, from the `used`-th on."""
+        loader = self._loaders[domain]
+        epoch, start = used // len(loader) + 1, used % len(loader)
+        while True:
+            yield from loader.epoch(epoch, start)
+            epoch, start = epoch + 1, 0
+
+
+def _shown(domain: Domain) -> int:
+    """Samples that an epoch of a domain's loader shows."""
+    return min(len(domain.loader) * domain.batch_size, domain.samples)
+
+
+def _check_domains(domains: Mapping[str, Domain]) -> None:
+    if not domains:
+        raise ValueError("`domains` should hold at least one domain. Found none.")
+    for name, domain in domains.items():
+        whole = domain.samples // domain.batch_size if domain.batch_size > 0 else 0
+        rest = whole * domain.batch_size < domain.samples
+        if len(domain.loader) < 1 or len(domain.loader) not in (whole, whole + rest):
+            raise ValueError(
+                f"The loader of {name!r} should have {max(whole, 1)} batch(es), or one more for the rest, for "
+                f"{domain.samples} samples in batches of {domain.batch_size}. Found {len(domain.loader)}."
+            )
+
+
+def _check_weights(
+    domains: Mapping[str, Domain], weights: Mapping[str, float] | None, together: bool
+) -> None:
+    if weights is None:
+        return
+    if together:
+        raise ValueError(
+            "`weights` should be left out with together=True, which draws nothing. Found weights for "
+            f"{', '.join(weights)}."
+        )
+    if set(weights) != set(domains) or not all(0 < weight < math.inf for weight in weights.values()):
+        raise ValueError(
+            f"`weights` should give a finite number above 0 for each of {', '.join(domains)}. Found {dict(weights)}."
+        )

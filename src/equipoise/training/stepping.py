@@ -1,0 +1,201 @@
+"""One step of a run: labelled micro-batches, a second batch where the method wants one, one step of the optimizer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.engine import Balancer, StepRecord
+
+from .batches import EpochBatches, StepBatches
+from .labels import LabelledLosses
+from .position import Position
+from .precision import forward_precision
+from .problem import Problem
+from .tally import Tally
+
+
+class Stepper:
+    """Makes the steps of a run.
+
+    A batch without any label is passed over: no step, nothing that the method sees; it is counted. With
+    `accumulate` a step is made of that many labelled micro-batches. What is left of an epoch when it cannot fill
+    another step is left out; a step that has begun and runs out of labelled batches is filled up with the
+    epoch's first ones. A run is saved between steps only, so it never goes on from within one.
+
+    A loss scaler skips steps whose gradients are not finite. The method's state goes back at once, so that what is
+    saved does not depend on when; these steps are counted too.
+
+    Args:
+        problem: which gives the losses.
+        model: in training.
+        balancer: of the method.
+        optimizer: of the model and of what the method learns.
+        batches: what steps are made of.
+        scaler: of float16 runs; one that is disabled does nothing.
+        precision: of the forward passes.
+
+    Attributes:
+        tally: the losses of the epoch.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        model: nn.Module,
+        balancer: Balancer,
+        optimizer: torch.optim.Optimizer,
+        batches: StepBatches,
+        *,
+        scaler: torch.amp.GradScaler,
+        precision: str,
+    ) -> None:
+        self._problem = problem
+        self._model = model
+        self._balancer = balancer
+        self._optimizer = optimizer
+        self._batches = batches
+        self._scaler = scaler
+        self._precision = precision
+        self._window = Tally(balancer.tasks, batches.device)
+        self._fallbacks = torch.zeros((), dtype=torch.int64, device=batches.device)
+        self.tally = Tally(balancer.tasks, batches.device)
+
+    @property
+    def fallbacks(self) -> int:
+        """Steps in which a solver fell back."""
+        return int(self._fallbacks)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the steps have added up, and the state of the scaler."""
+        return {
+            "tally": self.tally.state_dict(),
+            "fallbacks": self._fallbacks,
+            "scaler": self._scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.tally.load_state_dict(state["tally"])
+        self._fallbacks.copy_(state["fallbacks"])
+        self._scaler.load_state_dict(state["scaler"])
+
+    def step(self, epoch: EpochBatches, at: Position) -> StepRecord | None:
+        """One step of the optimizer, or None where the epoch does not fill another one.
+
+        Args:
+            epoch: where the batches come from.
+            at: moves by what was used.
+        """
+        if epoch.left < self._batches.per_step:
+            return None
+        self._optimizer.zero_grad(set_to_none=True)
+        batch = epoch.next()
+        if not self._measured(epoch, at):
+            return None
+        losses = self._labelled(batch, epoch, at)
+        if losses is None:
+            return None
+        before = copy.deepcopy(self._balancer.state_dict()) if self._scaler.is_enabled() else None
+        record = self._window_from(losses, epoch, at)
+        self._apply(before, at)
+        if record.fallback is not None:
+            self._fallbacks += record.fallback
+        at.batch, at.step = epoch.taken, at.step + 1
+        return record
+
+    def _window_from(self, losses: Mapping[str, Tensor], epoch: EpochBatches, at: Position) -> StepRecord:
+        """The backward passes of a step, from the losses of its first micro-batch on."""
+        self._window.clear()
+        record = self._backward(losses)
+        for _ in range(1, self._batches.accumulate):
+            again = self._labelled(epoch.next_or_first(), epoch, at, go_on=True)
+            assert again is not None, "the batch that began this step has a label"
+            losses = again
+            record = self._backward(losses)
+        if self._batches.accumulate == 1 and len(losses) == len(record.losses):
+            return record
+        return replace(record, losses=self._window.means)
+
+    def _backward(self, losses: Mapping[str, Tensor]) -> StepRecord:
+        several = self._batches.accumulate > 1
+        counts = losses.counts if several and isinstance(losses, LabelledLosses) else None
+        record = self._balancer.backward(losses, counts=counts)
+        values = record.losses
+        if several:  # where the record is of the whole window
+            absent = torch.zeros_like(values[0])
+            values = torch.stack(
+                [losses.get(task, absent).detach() for task in self._balancer.tasks]
+            ).double()
+        self._window.add(losses, values)
+        self.tally.add(losses, values)
+        return record
+
+    def _apply(self, before: dict[str, Any] | None, at: Position) -> None:
+        """Step the optimizer, unless the scaler finds gradients that are not finite."""
+        scale = self._scaler.get_scale()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if before is not None and self._scaler.get_scale() < scale:
+            self._balancer.load_state_dict(before)
+            at.overflows += 1
+
+    def _labelled(
+        self, batch: Any, epoch: EpochBatches, at: Position, *, go_on: bool = False
+    ) -> Mapping[str, Tensor] | None:
+        """The losses of this batch, or of the next one that has a label; None at the end, unless it is to go on."""
+        while batch is not None:
+            losses = self._losses(batch)
+            if losses:
+                return losses
+            at.unlabelled += not epoch.wrapped
+            batch = epoch.next_or_first() if go_on else epoch.next()
+        return None
+
+    def _measured(self, epoch: EpochBatches, at: Position) -> bool:
+        """Show the method its second batch, if it wants one, in evaluation mode if it is one of the validation part.
+
+        False if the epoch has no labelled batch left for it.
+        """
+        if self._batches.second == "train":
+            losses = self._labelled(epoch.next(), epoch, at)
+            if losses is not None:
+                self._balancer.measure(losses)
+            return losses is not None
+        if self._batches.second == "validation":
+            self._model.eval()
+            with torch.no_grad():
+                self._balancer.measure(self._of_validation(at))
+            self._model.train()
+        return True
+
+    def _of_validation(self, at: Position) -> Mapping[str, Tensor]:
+        """The losses of the next batch of the validation part that has a label."""
+        first = None
+        while True:
+            passes, batch = self._batches.validation(at.second)
+            at.second += 1
+            losses = self._losses(batch)
+            if losses:
+                return losses
+            first = passes if first is None else first
+            if passes > first + 1:
+                name = type(self._balancer.method).__name__
+                raise ValueError(
+                    f"The validation part should have a label in some batch, since {name} looks at one in every "
+                    "step. Found none."
+                )
+
+    def _losses(self, batch: Any) -> Mapping[str, Tensor]:
+        """The losses of the tasks of this run that have a label in a batch."""
+        with forward_precision(self._precision, self._batches.device):
+            found = self._problem.losses(self._model, batch)
+        chosen = {task: found[task] for task in self._balancer.tasks if task in found}
+        if isinstance(found, LabelledLosses):
+            return LabelledLosses(chosen, {task: found.counts[task] for task in chosen})
+        return chosen
