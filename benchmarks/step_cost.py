@@ -1,180 +1,295 @@
-"""What balancing adds to a training step: `python benchmarks/step_cost.py [--threads 2] [--rounds 9]`.
+"""What balancing adds to a training step: `OMP_NUM_THREADS=1 python benchmarks/step_cost.py`.
 
-Prints two tables, each from one run with interleaved measurements and pinned threads:
-1. the own work of every loss-only method (microseconds, and as a share of a QM9 training step), m = 2, 3, 11, 40;
-2. the step of gradient methods over its limit: forward + m backward passes of the encoder and heads + one
-   (m, n) (n, m) product + one pass over the rows, for an MLP (batch 256) and the QM9 network.
+Every number is the median of ratios within a round: in each round all contestants make one step, in an order that
+moves on by one from round to round, so that what else the machine does falls on all of them. In brackets the
+interval that holds the true median in 95 of 100 runs. Five tables, of which `--tables` takes some:
+
+- `gradient`: the step over its limit (forward, a backward pass per task through encoder and head, one (m, n)(n, m)
+  product, one pass over the rows), a plain loop and TorchJD's modes over the step.
+- `loss`: the own work of loss-only methods, and their step over forward plus one backward pass.
+- `growth`: the step over its limit from m = 2 to 512, on an MLP of width 256.
+- `many`: 617 tasks that are outputs of one layer.
+- `batched`: the step with passes batched over the tasks over the step with one pass per task.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import gc
+import importlib.metadata
+import os
+import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
 import equipoise as eq
-from equipoise.core import gramian_of
-from equipoise.data.molecules import dense_chunks
-from equipoise.data.qm9 import load_qm9
-from equipoise.models.mpnn import DenseGraphs, MessagePassingNet
+import step_networks as networks
+from equipoise.engine import rows
+from equipoise.engine.batched import Batched
+from step_networks import NETWORKS, Case, Step
 
-LOSS_ONLY = ("ls", "si", "rlw", "dwa", "uw", "famo", "go4align", "go4align:groups=5")
-GRADIENT = ("mgda", "pcgrad", "graddrop", "cagrad", "imtl_g", "nashmtl")
+GRADIENT = (*networks.THEIRS, "nashmtl")
+LOSS_ONLY = ("ls", "si", "rlw", "dwa", "uw", "famo", "go4align")
+GROWTH = ("mgda", "upgrad", "go4align")
+SECONDS = 0.2  # what a loss-only step is repeated for at least, in one round
+Ratios = list[float]
+CLOCK = [time.perf_counter]
 
 
-def median_seconds(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median time of each action, all of them in turn in every round, after one round that is not counted."""
+def rounds_of(actions: Mapping[str, Step], rounds: int, repeats: int = 1) -> dict[str, list[float]]:
+    """The seconds of each action in each round, the first of which is not counted."""
     times: dict[str, list[float]] = {name: [] for name in actions}
-    for _ in range(rounds + 1):
-        for name, action in actions.items():
-            start = time.perf_counter()
-            action()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found[1:]) for name, found in times.items()}
+    names = list(actions)
+    for turn in range(rounds + 1):
+        gc.collect()
+        gc.disable()
+        order = names[turn % len(names) :] + names[: turn % len(names)]
+        actions[order[0]]()  # the collection has emptied the caches
+        for name in order:
+            start = CLOCK[-1]()
+            for _ in range(repeats):
+                actions[name]()
+            times[name].append((CLOCK[-1]() - start) / repeats)
+        gc.enable()
+    return {name: found[1:] for name, found in times.items()}
 
 
-class Case(NamedTuple):
-    """A network and a function that runs it forward on one batch."""
-
-    encoder: nn.Module
-    heads: nn.ModuleList
-    losses: Callable[[], list[Tensor]]
+def ratios(times: Mapping[str, list[float]], name: str, base: str) -> Ratios:
+    return sorted(a / b for a, b in zip(times[name], times[base], strict=True))
 
 
-class MLP(nn.Module):
-    """Three hidden layers of 512 units and m heads."""
-
-    def __init__(self, tasks: int) -> None:
-        super().__init__()
-        layers = [layer for _ in range(3) for layer in (nn.Linear(512, 512), nn.ReLU())]
-        self.encoder = nn.Sequential(*layers)
-        self.heads = nn.ModuleList(nn.Linear(512, 1) for _ in range(tasks))
-
-    def forward(self, inputs: Tensor) -> list[Tensor]:
-        """One output (b,) per task."""
-        features = self.encoder(inputs)
-        return [head(features)[:, 0] for head in self.heads]
-
-
-def mlp_losses(tasks: int) -> Case:
-    """The network and a function that runs it forward on one batch of 256."""
-    torch.manual_seed(0)
-    model, inputs, targets = MLP(tasks), torch.randn(256, 512), torch.randn(tasks, 256)
-    return Case(
-        model.encoder,
-        model.heads,
-        lambda: [(o - t).square().mean() for o, t in zip(model(inputs), targets, strict=True)],
-    )
+def shown(found: Ratios, digits: int = 2) -> str:
+    """The median and the interval of order statistics that holds it with a probability of at least 95 %."""
+    middle = f"{statistics.median(found):.{digits}f}"
+    n, tail, chance = len(found), -1, 0.5 ** len(found)
+    below = chance
+    while below <= 0.025:
+        tail += 1
+        chance *= (n - tail) / (tail + 1)
+        below += chance
+    if tail < 0:
+        return f"{middle} [{found[0]:.{digits}f}-{found[-1]:.{digits}f}, all]"
+    return f"{middle} [{found[tail]:.{digits}f}-{found[n - 1 - tail]:.{digits}f}]"
 
 
-def qm9_losses(tasks: int, batch: int = 120) -> Case:
-    """The published QM9 network on a batch of real molecules, in four chunks sorted by size."""
-    torch.manual_seed(0)
-    molecules = load_qm9(molecules=4000)
-    chunks, _ = dense_chunks(molecules, torch.arange(batch), 4)
-    graphs = [DenseGraphs(*chunk) for chunk in chunks]
-    model, targets = MessagePassingNet(tasks=tasks), torch.randn(tasks, batch)
-    return Case(
-        model.encoder,
-        model.heads,
-        lambda: [(o - t).square().mean() for o, t in zip(model.outputs(graphs), targets, strict=True)],
-    )
+def works(step: Step, what: str) -> bool:
+    """Whether a contestant can make this step at all; the output says why not."""
+    try:
+        step()
+    except RuntimeError as error:
+        print(f"<!-- {what}: {str(error).splitlines()[0][:150]} -->")
+        return False
+    return True
 
 
-def limit(case: Case, rows: Tensor) -> None:
-    """The least that a method on exact gradients has to do; `rows` (m, n) is its room."""
-    encoder = [*case.encoder.parameters()]
-    values = case.losses()
-    for i, loss in enumerate(values):
-        own = [*case.heads[i].parameters()]
-        found = torch.autograd.grad(loss, [*encoder, *own], retain_graph=i < len(values) - 1)
-        torch.cat([g.reshape(-1) for g in found[: len(encoder)]], out=rows[i])
-    gramian_of(rows)
-    torch.ones(len(values)) @ rows
+def verdict(network: str, m: int, over: float, faster: Mapping[str, float]) -> str:
+    """Which goals are missed: 1.05 or 1.10 times the limit, no slower than TorchJD, twice as fast on large m."""
+    least = 1.10 if network == "mlp" else 1.05
+    missed = [f"limit {least}"] if over > least else []
+    if faster and min(faster.values()) < 1:
+        missed.append("TorchJD")
+    if m >= 40 and network in ("convolutional", "transformer") and faster.get("default", 2.0) < 2:
+        missed.append("2x")
+    return ", ".join(missed) or "-"
 
 
-def balanced(name: str, m: int, case: Case) -> Callable[[], None]:
-    """One step of a method without the optimizer."""
-    balancer = eq.Balancer(eq.build_method(name, m), shared=case.encoder)
+def gradient_row(network: str, m: int, method: str, rounds: int) -> str:
+    build = NETWORKS[network]
+    case = build(m)
 
-    def step() -> None:
-        case.encoder.zero_grad()
-        case.heads.zero_grad()
-        balancer.backward(case.losses())
+    def fresh() -> Case:
+        return build(m)
 
-    return step
-
-
-def own_work(rounds: int) -> dict[int, dict[str, float]]:
-    """Seconds of each loss-only method's own work, by the number of tasks."""
-    found: dict[int, dict[str, float]] = {}
-    for m in (2, 3, 11, 40):
-        values = torch.rand(m, dtype=torch.float64) + 0.5
-        methods = {
-            name: eq.build_method(name, m) for name in LOSS_ONLY if not (name.endswith("=5") and m < 5)
-        }
-
-        def many(method: eq.Method, values: Tensor = values) -> Callable[[], None]:
-            def run() -> None:
-                for _ in range(50):
-                    method(eq.TaskStats(values)).detach()
-
-            return run
-
-        times = median_seconds({name: many(method) for name, method in methods.items()}, rounds)
-        found[m] = {name: seconds / 50 for name, seconds in times.items()}
-    return found
+    actions: dict[str, Step] = {
+        "limit": networks.limit(case),
+        "ours": networks.balanced(method, case),
+        "plain loop": networks.plain_loop(case),
+    }
+    theirs = networks.torchjd_steps(method, fresh) if method in networks.THEIRS else {}
+    actions |= {k: step for k, step in theirs.items() if works(step, f"{method}, {network}, m = {m}, {k}")}
+    times = rounds_of(actions, rounds)
+    over = ratios(times, "ours", "limit")
+    cells = [f"{1e3 * statistics.median(times['limit']):.1f}", shown(over)]
+    faster = {k: statistics.median(ratios(times, k, "ours")) for k in actions if k in theirs}
+    cells.append(f"{statistics.median(ratios(times, 'plain loop', 'ours')):.2f}")
+    cells += [f"{faster[k]:.2f}" if k in faster else "-" for k in ("default", "chunks of 1", "autogram")]
+    missed = verdict(network, m, statistics.median(over), faster)
+    return f"| {network} | {m} | {method} | " + " | ".join(cells) + f" | {missed} |"
 
 
-def print_own_work(rounds: int) -> None:
-    """The first table."""
-    case = qm9_losses(11)
-    step = median_seconds({"ls": balanced("ls", 11, case)}, rounds)["ls"]
+def gradient_table(options: argparse.Namespace) -> None:
+    print("\n### Methods on exact gradients\n")
+    print("| network | m | method | limit, ms | step / limit | plain loop / step | ", end="")
+    print("TorchJD default / step | chunks of 1 / step | autogram / step | goals missed |\n|" + "---|" * 10)
+    for network in options.only:
+        for m in options.tasks:
+            for method in (name for name in GRADIENT if name in options.methods):
+                print(gradient_row(network, m, method, options.rounds), flush=True)
+
+
+def own_work(name: str, m: int, rounds: int) -> float:
+    """Seconds of a loss-only method's own work, the best of some turns."""
+    method, values = eq.build_method(name, m), torch.rand(m) + 0.5
+
+    def ask() -> None:
+        method(eq.TaskStats(values)).detach()
+
+    return min(rounds_of({"own": ask}, max(5, rounds), 50)["own"])
+
+
+def loss_table(options: argparse.Namespace) -> None:
+    print("\n### Loss-only methods\n")
     print(
-        f"\nOwn work of loss-only methods; a QM9 step (11 tasks, batch 120, width 64) with `ls` takes {step:.3f} s\n"
+        "The own work is that of the method alone (goal: at most 1 % of the step); the step has the goal 1.01.\n"
     )
-    print("| m | method | microseconds | share of the step |\n|---|---|---|---|")
-    for m, row in own_work(rounds).items():
-        for name, seconds in row.items():
-            print(f"| {m} | {name} | {1e6 * seconds:.0f} | {seconds / step:.3%} |")
-
-
-def print_over_limit(rounds: int) -> None:
-    """The second table."""
-    print("\nStep of gradient methods over the limit\n")
     print(
-        "| network | m | limit (s) | " + " | ".join(GRADIENT) + " |\n|---|---|---|" + "---|" * len(GRADIENT)
+        "| network | m | method | limit, ms | own work, us | share | step / limit | goals missed |\n|"
+        + "---|" * 8
     )
-    cases = [("MLP", mlp_losses, (2, 3, 11, 40)), ("QM9", qm9_losses, (2, 3, 11))]
-    for network, build, sizes in cases:
-        for m in sizes:
-            case = build(m)
-            rows = torch.empty(m, sum(p.numel() for p in case.encoder.parameters()))
-            actions: dict[str, Callable[[], object]] = {"limit": functools.partial(limit, case, rows)}
-            actions |= {name: balanced(name, m, case) for name in GRADIENT}
-            times = median_seconds(actions, rounds if network == "MLP" else max(3, rounds // 2))
-            ratios = " | ".join(f"{times[name] / times['limit']:.2f}" for name in GRADIENT)
-            print(f"| {network} | {m} | {times['limit']:.3f} | {ratios} |", flush=True)
+    for network in options.only:
+        for m in options.tasks:
+            case = NETWORKS[network](m)
+            names = [name for name in LOSS_ONLY if name in options.methods]
+            actions = {"limit": networks.one_backward(case), **{n: networks.balanced(n, case) for n in names}}
+            once = statistics.median(rounds_of({"limit": actions["limit"]}, 3)["limit"])
+            times = rounds_of(actions, 4 * options.rounds, max(1, round(SECONDS / len(actions) / once)))
+            for name in names:
+                base, own = statistics.median(times["limit"]), own_work(name, m, options.rounds)
+                over = ratios(times, name, "limit")
+                missed = [
+                    k
+                    for k, bad in (("own", own / base > 0.01), ("step", statistics.median(over) > 1.01))
+                    if bad
+                ]
+                cells = [f"{1e3 * base:.1f}", f"{1e6 * own:.0f}", f"{own / base:.2%}", shown(over, 3)]
+                print(
+                    f"| {network} | {m} | {name} | " + " | ".join(cells) + f" | {', '.join(missed) or '-'} |",
+                    flush=True,
+                )
+
+
+def growth_table(options: argparse.Namespace) -> None:
+    print("\n### Growth with the number of tasks, MLP of width 256, batch 256\n")
+    print("| m | method | limit, ms | step, ms | step / limit |\n|" + "---|" * 5)
+    for m in (2**k for k in range(1, 10)):
+        case = networks.mlp(m, 256)
+        exact, once = networks.limit(case), networks.one_backward(case)
+        for method in (name for name in GROWTH if name in options.methods):
+            least = once if method in LOSS_ONLY else exact
+            rounds = max(3, options.rounds if m < 256 else options.rounds // 2)
+            times = rounds_of({"limit": least, "step": networks.balanced(method, case)}, rounds)
+            base, step = (1e3 * statistics.median(times[name]) for name in ("limit", "step"))
+            print(
+                f"| {m} | {method} | {base:.1f} | {step:.1f} | {shown(ratios(times, 'step', 'limit'))} |",
+                flush=True,
+            )
+
+
+def many_table(options: argparse.Namespace) -> None:
+    """617 tasks as outputs of one layer; `every:steps=10` asks in one step of ten, so ten steps are timed as one."""
+    torch.manual_seed(0)
+    encoder, head, m = networks.perceptron(), nn.Linear(512, 617), 617
+    inputs, targets = torch.randn(256, 512), torch.randn(256, 617)
+
+    def losses() -> Tensor:
+        encoder.zero_grad()
+        head.zero_grad()
+        outputs: Tensor = head(encoder(inputs))
+        return (outputs - targets).square().mean(0)
+
+    def ours(spec: str) -> Step:
+        balancer = eq.Balancer(eq.build_method(spec, m))
+        return lambda: balancer.backward(losses())
+
+    names = ("ls", "go4align+every:steps=10", "go4align", "go4align:groups=5")
+    actions: dict[str, Step] = {"plain backward": lambda: losses().sum().backward()}
+    times = rounds_of(actions | {name: ours(name) for name in names}, 2 * options.rounds, 10)
+    print("\n### 617 tasks, an MLP of width 512, batch 256; goal: go4align+every:steps=10 below 1.15 of ls\n")
+    print("| method | ms a step | over ls | over a plain backward |\n|" + "---|" * 4)
+    for name in times:
+        cells = [shown(ratios(times, name, base), 3) for base in ("ls", "plain backward")]
+        print(f"| {name} | {1e3 * statistics.median(times[name]):.2f} | " + " | ".join(cells) + " |")
+
+
+def batched_table(options: argparse.Namespace) -> None:
+    """What `engine.batched` would bring where it is forced; on a CPU it is not even tried."""
+    print("\n### MGDA with passes batched over 16 tasks, over the same with one pass per task\n")
+    print("| network | m | loop, ms | batched / loop |\n|" + "---|" * 4)
+    small: dict[str, Callable[[int], Case]] = {
+        f"mlp of width {w}": functools.partial(networks.mlp, width=w) for w in (32, 64)
+    }
+    for network, build in [*((name, NETWORKS[name]) for name in options.only), *small.items()]:
+        for m in options.tasks:
+            batched, case = Batched(("cpu",), 0.0), build(m)
+            with mock.patch.object(rows, "Batched", lambda batched=batched: batched):
+                forced = networks.balanced("mgda", case)
+            actions = {"loop": networks.balanced("mgda", case), "batched": forced}
+            actions["batched"]()
+            times = rounds_of(actions, options.rounds)
+            works = any(batched._choices.values())
+            cell = shown(ratios(times, "batched", "loop")) if works else "cannot be batched"
+            print(f"| {network} | {m} | {1e3 * statistics.median(times['loop']):.1f} | {cell} |", flush=True)
+
+
+TABLES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "gradient": gradient_table,
+    "loss": loss_table,
+    "growth": growth_table,
+    "many": many_table,
+    "batched": batched_table,
+}
+
+
+def names(allowed: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """Reads a list of names separated by commas."""
+
+    def read(text: str) -> list[str]:
+        found = text.split(",")
+        if unknown := set(found) - set(allowed):
+            raise argparse.ArgumentTypeError(f"should be of {', '.join(allowed)}. Found {', '.join(unknown)}")
+        return found
+
+    return read
 
 
 def main() -> None:
-    """Read the options and print both tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=9)
+    methods = tuple(dict.fromkeys((*GRADIENT, *LOSS_ONLY)))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--tables", type=names(tuple(TABLES)), default=list(TABLES))
+    parser.add_argument("--only", type=names(tuple(NETWORKS)), default=list(NETWORKS), help="networks")
+    parser.add_argument(
+        "--tasks", type=lambda text: [int(m) for m in text.split(",")], default=[2, 3, 11, 40]
+    )
+    parser.add_argument("--methods", type=names(methods), default=list(methods))
+    parser.add_argument("--cpu-time", action="store_true", help="for a machine that is busy with other work")
     options = parser.parse_args()
+    if options.cpu_time:
+        CLOCK.append(time.process_time)
     torch.set_num_threads(options.threads)
-    print(f"torch {torch.__version__}, {options.threads} threads, {options.rounds} rounds")
-    print_own_work(options.rounds)
-    print_over_limit(options.rounds)
+    here, asked = Path(__file__).parent, ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(asked, capture_output=True, text=True, cwd=here).stdout
+    print(f"`{' '.join(['python', *sys.argv])}`\n")
+    print(f"Commit {commit.strip()}, torch {torch.__version__}, ", end="")
+    print(
+        f"torchjd {importlib.metadata.version('torchjd')}, {options.threads} threads, {options.rounds} rounds, ",
+        end="",
+    )
+    print(f"{platform.machine()}, load average {os.getloadavg()[0]:.1f}")
+    for table in options.tables:
+        TABLES[table](options)
 
 
 if __name__ == "__main__":

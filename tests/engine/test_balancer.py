@@ -314,3 +314,36 @@ def test_a_loss_only_method_needs_no_graph_for_its_second_batch() -> None:
         balancer.backward(named())
     with pytest.raises(ValueError, match="Every loss should be finite for Second"):
         balancer.measure([torch.tensor(1.0), torch.tensor(torch.nan), torch.tensor(1.0)])
+
+
+def test_a_resumed_run_that_infers_needs_all_losses_once() -> None:
+    """Which parameters two losses have reached is not in the state; a shared one could pass for that of a head."""
+
+    def resumed() -> eq.Balancer:
+        model = network("mlp")
+        balancer = eq.Balancer(eq.build_method("mgda", 3))
+        balancer.backward(losses_of(model, batch()))
+        again = eq.Balancer(eq.build_method("mgda", 3))
+        again.load_state_dict(balancer.state_dict())
+        return again
+
+    model = network("mlp")
+    balancer = resumed()
+    with pytest.raises(
+        ValueError, match="the first step should have the losses of all tasks where the shared"
+    ):
+        balancer.backward(losses_of(model, batch()), present=[True, False, True])
+    balancer.backward(losses_of(model, batch()))
+    balancer.backward(losses_of(model, batch()), present=[True, False, True])
+
+
+def test_a_step_that_does_not_ask_tells_of_no_fallback() -> None:
+    model = network("mlp")
+    balancer = eq.Balancer(eq.build_method("nashmtl+every:steps=2", 3), shared=model.encoder)
+    found = [balancer.backward(losses_of(model, batch())).fallback for _ in range(4)]
+    assert [fallback is None for fallback in found] == [False, True, False, True]
+    balancer = eq.Balancer(
+        eq.build_method("nashmtl", 3), shared=model.encoder, accumulate=2, memory="layerwise"
+    )
+    found = [balancer.backward(losses_of(model, batch())).fallback for _ in range(4)]
+    assert [fallback is None for fallback in found] == [False, True, False, True]

@@ -58,12 +58,12 @@ def _train(spec: str, factors: list[float]) -> tuple[int, dict[str, torch.Tensor
         optimizer.zero_grad()
         if balancer.method.second_batch:
             balancer.measure(losses_of(model, *data(1000 + good), "fp16 + scaler"))
-        if factor is None:  # the step after the last one, so that a skipped one is seen
+        if factor is None:
             break
         balancer.backward(losses)
         scaler.step(optimizer)
         scaler.update()
-    balancer._scale.begin()
+    assert balancer.state_dict()["steps"] == len(factors)
     state = {
         key: value for key, value in balancer.method.state_dict().items() if isinstance(value, torch.Tensor)
     }
@@ -80,6 +80,38 @@ class _Blow(torch.autograd.Function):
     @staticmethod
     def backward(_ctx: object, gradient: torch.Tensor) -> torch.Tensor:
         return gradient * torch.inf
+
+
+@pytest.mark.parametrize("spec", ["famo", "go4align", "gradnorm"])
+def test_a_state_saved_just_after_a_skipped_step_is_that_before_it(spec: str) -> None:
+    model = network("fp16 + scaler")
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    balancer = eq.Balancer(eq.build_method(spec, 3), shared=model.encoder, scaler=scaler)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for bad in (False, False, True):
+        before = {key: value.clone() for key, value in balancer.state_dict()["state"].items()}
+        losses = losses_of(model, *data(int(bad)), "fp16 + scaler")
+        balancer.backward([_Blow.apply(loss) if bad else loss for loss in losses])  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    after = balancer.state_dict()["state"]
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert balancer.skipped == 1
+
+
+@pytest.mark.parametrize("memory", ["rows", "layerwise"])
+def test_a_first_step_that_overflows_is_not_taken_for_a_head(memory: str) -> None:
+    model = network("fp16 + scaler")
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    balancer = eq.Balancer(eq.build_method("mgda", 3), scaler=scaler, memory=memory)
+    losses = losses_of(model, *data(0), "fp16 + scaler")
+    losses[1:] = [_Blow.apply(loss) for loss in losses[1:]]  # type: ignore[no-untyped-call]
+    record = balancer.backward(losses)
+    assert bool(record.weights.isnan().all())
+    scaler.step(torch.optim.SGD(model.parameters(), lr=0.01))
+    scaler.update()
+    assert balancer.skipped == 1
 
 
 def test_gradients_that_are_not_finite_are_an_error_without_a_scaler() -> None:

@@ -31,12 +31,16 @@ def test_twenty_steps_by_a_plain_loop(beta: float, gamma: float, rho: float, mas
         here = [i for i in range(M) if not masked or [True, step % 3 != 1, step >= 4][i]]
         for i in here:
             tracked[i] = [y - beta * (y - g) for y, g in zip(tracked[i], rows[i], strict=True)]
-        point = [sum(shares[i] * tracked[i][k] for i in here) for k in range(N)]
-        slopes = {i: sum(tracked[i][k] * point[k] for k in range(N)) + rho * shares[i] for i in here}
-        moved = nearest_on_simplex([shares[i] - gamma * slopes[i] for i in here])
+        whole = sum(shares[i] for i in here)
+        among = {i: shares[i] / whole if whole else 1 / len(here) for i in here}
+        point = [sum(among[i] * tracked[i][k] for i in here) for k in range(N)]
+        slopes = {i: sum(tracked[i][k] * point[k] for k in range(N)) + rho * among[i] for i in here}
+        moved = nearest_on_simplex([among[i] - gamma * slopes[i] for i in here])
         for i, share in zip(here, moved, strict=True):
-            shares[i] = share
-        expected = [sum(shares[i] * tracked[i][k] for i in here) for k in range(N)]
+            shares[i] = whole * share
+        expected = [
+            sum(share * tracked[i][k] for i, share in zip(here, moved, strict=True)) for k in range(N)
+        ]
         found = method(stats(step, [i in here for i in range(M)] if masked else None))
         assert found.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
         assert method.shares.tolist() == pytest.approx(shares)
@@ -82,9 +86,9 @@ def test_zero_gradients_and_one_task() -> None:
 def test_a_task_that_comes_back_shares_again_with_the_others() -> None:
     method = MoCo(M, beta=1.0, gamma=0.0)
     method(stats(0, [True, True, False]))
-    assert method.shares.tolist() == pytest.approx([0.5, 0.5, 1 / 3])
+    assert method.shares.tolist() == pytest.approx([1 / 3] * 3)
     method(stats(1))
-    assert method.shares.tolist() == pytest.approx([7 / 18, 7 / 18, 2 / 9])
+    assert method.shares.tolist() == pytest.approx([1 / 3] * 3)
 
 
 def test_the_state_is_no_view_of_the_gradients() -> None:

@@ -57,12 +57,12 @@ def test_twenty_calls_by_a_plain_loop(
         stats = two_batches("conflict", call, present)
         here = [i for i in range(M) if present is None or present[i]]
         cross = (stats.jacobian @ stats.other.jacobian.T)[here][:, here].tolist()
-        moved = literal_call(
-            cross, nearest_on_simplex([shares[i] for i in here]), strength, lr, momentum, steps
-        )
+        whole = sum(shares[i] for i in here)
+        among = [shares[i] / whole if whole else 1 / len(here) for i in here]
+        moved = literal_call(cross, among, strength, lr, momentum, steps)
         expected = [0.0] * M
         for i, share in zip(here, moved, strict=True):
-            shares[i] = share
+            shares[i] = whole * share
             expected[i] = len(here) * (share + strength / len(here)) / (1 + strength)
         assert method(stats).tolist() == pytest.approx(expected, rel=1e-7, abs=1e-9)
 

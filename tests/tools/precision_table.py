@@ -22,8 +22,8 @@ Made by `python tests/tools/precision_table.py` (torch {torch.__version__}); `te
 same runs. Each cell is the largest relative distance of a step's gradients from those of a plain engine in the same
 precision (rows by autograd, put together in float64), over a plain network, a compiled one (`torch.compile`, backend
 aot_eager) and one with activation checkpoints, each with one batch and with 4 micro-batches. Nothing is refused.
-Reentrant checkpoints are, by an error that says what to write instead. With the inductor backend every method is tested in
-float32 (`make test-slow`).
+Reentrant checkpoints are, by an error that says what to write instead. With the inductor backend every method is
+tested in float32 (`make test-slow`).
 
 The tolerances: {", ".join(f"{name} {limit:g}" for name, limit in PRECISIONS.items())}.
 

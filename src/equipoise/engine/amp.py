@@ -39,19 +39,29 @@ class LossScale:
         return scale
 
     def begin(self) -> None:
-        """Call before the method is asked: takes back its last change where the scaler has skipped that step.
+        """Call before the method is asked."""
+        if not self.active:
+            return
+        self.settle()
+        self._last = float(self._scaler.get_scale())
+        self._before = copy.deepcopy(self._method.state_dict())
+
+    def settle(self) -> None:
+        """Take back the method's last change if the scaler has skipped that step.
 
         A scaler that has found a gradient that is not finite lowers its scale; reading that costs no more waiting than
         its own `step` did.
         """
-        if not self.active:
+        if self._before is None or self._last is None:
             return
-        scale = float(self._scaler.get_scale())
-        if self._before is not None and self._last is not None and scale < self._last:
+        if float(self._scaler.get_scale()) < self._last:
             self._method.load_state_dict(self._before)
             self.skipped += 1
-        self._last = scale
-        self._before = copy.deepcopy(self._method.state_dict())
+            self._before = None
+
+    def forget(self) -> None:
+        """Call where the method's state has been replaced: there is nothing to take back."""
+        self._before = None
 
     def skip(self) -> None:
         """Count a step whose gradients the method was not shown; it has nothing to take back."""

@@ -32,14 +32,12 @@ class Balancer:
     `zero_grad()` and `step()` stay as they are. For methods with learned weights (UW) add
     `balancer.parameters()` to the optimizer as a group of their own (lr 0.025 in the literature, no weight decay).
 
-    Loss-only methods cost one ordinary backward pass. Methods that read the Gramian or the Jacobian cost one
-    backward pass per task and none besides; their gradients are written to `.grad` by hand, so hooks that
-    wait for gradient accumulation do not run.
+    Loss-only methods cost one ordinary backward pass, the others one per task; those write the gradients to `.grad`
+    by hand, so that hooks which wait for gradient accumulation do not run.
 
     In a distributed run all ranks get the same weights: losses and rows are averaged over the ranks, weighted by
-    `counts`. Loss-only methods exchange 2 m numbers and leave the gradients to DistributedDataParallel; the others
-    also exchange the rows, m n numbers, each while the next is measured, or m^2 under `fully_shard` (build the Balancer
-    after it, with `shared`; methods of the Jacobian are refused). Every rank sees all losses in its first step.
+    `counts`. Loss-only methods leave the gradients to DistributedDataParallel. Build the Balancer after `fully_shard`,
+    with `shared`; methods of the Jacobian are refused then. Every rank sees all losses in its first step.
 
     Args:
         method: from `build_method`, or a method class.
@@ -120,7 +118,8 @@ class Balancer:
 
     @property
     def skipped(self) -> int:
-        """Steps that the scaler has skipped; the last one counts when the next begins."""
+        """Steps that the scaler has skipped."""
+        self._scale.settle()
         return self._scale.skipped
 
     def backward(
@@ -137,8 +136,8 @@ class Balancer:
                 absent tasks are left out.
             present: which tasks to use (m,) bool; default all that are given. The loss of an absent task may be
                 anything, NaN included.
-            counts: how many labelled samples each loss is the mean of (m,), for runs of several ranks or micro-batches
-                whose losses should count by that; give it on all ranks or on none. With it a loss-only method's
+            counts: how many labelled samples each loss is the mean of (m,), for several ranks, or micro-batches of
+                methods of rows (others take each alike); give it on all ranks or on none. With it a loss-only method's
                 gradients are averaged here, not by DistributedDataParallel, so that ranks may lack tasks.
 
         Returns:
@@ -193,8 +192,7 @@ class Balancer:
             counts: as for `backward`.
 
         Returns:
-            The losses, and for methods that read more than losses the Jacobian and Gramian, of the batch, valid until
-            the next call.
+            The losses, and for methods that read more the Jacobian and Gramian, of the batch, until the next call.
 
         Raises:
             ValueError: as `backward`.
@@ -223,8 +221,8 @@ class Balancer:
     ) -> Tensor:
         """How near the update of an estimate or a surrogate (`memory`) is to that of the exact Gramian.
 
-        The cosine () of the two shared gradients. Costs m backward passes besides those of the mode, and changes
-        nothing: call it every now and then, just before `backward` with the same losses.
+        The cosine () of the two shared gradients. Costs m more backward passes and changes nothing: call it now and
+        then, just before `backward` with the same losses.
 
         Args:
             losses: as for `backward`.
@@ -257,6 +255,7 @@ class Balancer:
                 f"A state should be saved between two steps of the optimizer. Found micro-batch "
                 f"{self._run.window.position} of {self._run.window.length} done."
             )
+        self._scale.settle()
         return {
             "method": type(self.method).__name__,
             "tasks": list(self.tasks),
@@ -277,6 +276,8 @@ class Balancer:
             if state[key] != own:
                 raise ValueError(f"The {key} of the state should be {own}. Found {state[key]}.")
         self.method.load_state_dict(state["state"])
+        self._scale.forget()
+        self._splitter.resume()
         self._run.window.weights = state["weights"]
         self._steps, self._saw_rows = state["steps"], state["saw_rows"]
         self._memory.load_state_dict(state["memory"])

@@ -1,8 +1,8 @@
 """The gradients of all tasks in passes that are batched over the tasks, where that is quicker than a pass per task.
 
 A batched pass launches each operation once for many tasks. That pays where launching costs more than computing: for
-small layers on a GPU. On a CPU it holds more memory and was slower for every network of `benchmarks/step_cost.py` at
-every number of tasks (by 7 to 74 %; a few percent quicker for networks of some 32 units only), so there the loop stays.
+small layers on a GPU (not measured: there was none). On a CPU it was slower on every network of
+`benchmarks/step_cost.py`, by 4 % to 100 %, for small layers too, and it holds more memory; so there the loop stays.
 
 Only the part of the network that the tasks share is batched: it starts at the places where the tasks' own parts meet
 it, and one short pass per task leads there from its loss. Both ways compute the same sums, but not always in the same
@@ -96,8 +96,9 @@ class Batched:
 
 def _loop(roots: Mapping[int, GradientEdge], split: Split) -> Gradients:
     """One pass per task; the graph is kept."""
+    heads = split.own_heads()
     for i, root in roots.items():
-        yield gradients_of([root], None, [*split.shared, *split.own_heads(i)], retain_graph=True)
+        yield gradients_of([root], None, [*split.shared, *heads[i]], retain_graph=True)
 
 
 def _batched(
@@ -105,10 +106,10 @@ def _batched(
 ) -> Gradients:
     """One short pass per task to the places, and from there one for each chunk of tasks; `last` frees the graph."""
     tasks = iter(roots.items())
-    left = len(roots)
+    left, heads = len(roots), split.own_heads()
     while chunk := list(islice(tasks, CHUNK)):
         left -= len(chunk)
-        found = [_to_border(root, [*places, *split.own_heads(i)]) for i, root in chunk]
+        found = [_to_border(root, [*places, *heads[i]]) for i, root in chunk]
         columns = [[gradients[k] for gradients in found] for k in range(len(places))]
         used = [k for k, column in enumerate(columns) if any(g is not None for g in column)]
         shared = _onwards(
@@ -118,7 +119,7 @@ def _batched(
             retain_graph=left > 0 or not last,
         )
         for row, ((i, _), gradients) in enumerate(zip(chunk, found, strict=True)):
-            own = zip(split.own_heads(i), gradients[len(places) :], strict=True)
+            own = zip(heads[i], gradients[len(places) :], strict=True)
             yield [*(g[row] for g in shared), *(torch.zeros_like(p) if g is None else g for p, g in own)]
 
 

@@ -45,9 +45,16 @@ class Split:
         """How many columns of the Jacobian each shared parameter has."""
         return [parameter.numel() for parameter in self.shared]
 
-    def own_heads(self, task: int) -> list[Tensor]:
-        """The heads' parameters that a present task reaches."""
-        return [parameter for parameter in self.heads if self.reached.get(parameter, 0) >> task & 1]
+    def own_heads(self) -> list[list[Tensor]]:
+        """The heads' parameters that each present task reaches, by position."""
+        own: list[list[Tensor]] = [[] for _ in range(self.n_tasks)]
+        for parameter in self.heads:
+            mask = self.reached.get(parameter, 0)
+            while mask:
+                lowest = mask & -mask
+                own[lowest.bit_length() - 1].append(parameter)
+                mask ^= lowest
+        return own
 
     def agreed_heads(self, task: int) -> list[Tensor]:
         """The heads' parameters that a task reaches on any rank."""
@@ -73,6 +80,7 @@ class Splitter:
         self._seen: dict[Tensor, int] = {}
         self._checked = False
         self._looked = False  # whether parameters are sharded unbeknown
+        self._resumed = False  # whether what was seen of the network before is lost
         self._agreed: Split | None = None
         if self._given is not None and not self._given:
             raise ValueError("`shared` should hold at least one parameter. Found none.")
@@ -87,6 +95,10 @@ class Splitter:
     def given(self) -> list[Tensor]:
         """The shared parameters that were given; none if they are to be inferred."""
         return list(self._given or {})
+
+    def resume(self) -> None:
+        """Call where a run goes on that has seen the network before, which no saved state can tell of."""
+        self._resumed = True
 
     def split(self, roots: Mapping[int, GradientEdge]) -> Split:
         """The split of the parameters that the present tasks' losses reach."""
@@ -156,6 +168,13 @@ class Splitter:
     def _infer(self, reached: dict[Tensor, int], complete: bool) -> list[Tensor]:
         if len(self.tasks) == 1:
             return list(reached)
+        if self._resumed and not complete:
+            raise ValueError(
+                "After loading a state, the first step should have the losses of all tasks where the shared parameters "
+                "are inferred. Found some absent, so that shared parameters could be taken for those of a head: pass "
+                "`shared=` to the Balancer."
+            )
+        self._resumed = False
         for leaf, mask in reached.items():
             self._seen[leaf] = self._seen.get(leaf, 0) | mask
         shared = [leaf for leaf in reached if self._seen[leaf].bit_count() >= 2]

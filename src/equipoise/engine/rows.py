@@ -60,11 +60,12 @@ class Rows:
         if first:
             self._begin(split)
         last = list(roots)[-1] if roots else None
+        heads = split.own_heads()
         plain = first and factors is None and scale is None and ranks is None
         batched = self._batched.gradients(roots, split) if plain else None
         for i in range(len(self._heads)):
             if i in roots:
-                own = split.own_heads(i)
+                own = heads[i]
                 used = [p for p in split.shared if split.reached.get(p, 0) >> i & 1]
                 if batched is None:
                     seed = None if scale is None else [scale]

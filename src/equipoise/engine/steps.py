@@ -100,9 +100,10 @@ class Steps:
         """
         window, rules = self.window, self._rules(step, ranks)
         gramian = None if measured is None else measured.gramian
-        if gramian is not None and not bool(gramian.isfinite().all()):
+        asked = window.first and (gramian is None or bool(gramian.isfinite().all()))
+        if gramian is not None and not asked:
             weights = self._no_weights(step, gramian, rules)
-        elif window.first:
+        elif asked:
             stats = TaskStats(step.values, present=step.mask, gramian=gramian, other=self.other)
             self.other = None
             weights = window.keep(self._learn(self._method(stats), step.values, rules.scale), step.present)
@@ -111,12 +112,15 @@ class Steps:
         weights = weights if step.mask is None else torch.where(step.mask, weights, 0.0)
         if split is None:
             seeds = self._seeds(weights, shares, rules).to(step.values.dtype)
-            torch.autograd.backward(list(step.roots.values()), [seeds[i] for i in step.roots])
+            if step.whole is not None and step.mask is None:
+                torch.autograd.backward([step.whole], [seeds])
+            else:
+                torch.autograd.backward(list(step.roots.values()), [seeds[i] for i in step.roots])
         else:
             heads = rules.head_scales(weights, step.values.double())
             seeds, for_heads = (self._seeds(x, shares, rules) for x in (weights, heads))
             self._write(step, split, rules, (seeds, for_heads), window)
-        return self._record(weights, step.values, gramian)
+        return self._record(weights, step.values, gramian, asked=asked)
 
     def _no_weights(self, step: StepLosses, gramian: Tensor, rules: Rules) -> Tensor:
         """NaN for a Gramian that is not finite, so that the loss scaler skips the step; an error without one."""
@@ -152,7 +156,7 @@ class Steps:
         measured = None
         if first:
             measured = self._memory.measure(self.sources(step, shares), split, at)
-            if step.mask is None:
+            if step.mask is None and bool(measured.gramian.isfinite().all()):
                 self._splitter.check_alive(split, measured.squares > 0)
         return self.by_weights(step, split, shares, ranks, measured)
 
@@ -171,8 +175,6 @@ class Steps:
             return StepRecord(torch.full_like(totals, torch.nan), step.values.double(), complete=False)
         jacobian, heads = self._rows.finish(split, None if plain else window.totals, ranks)
         losses, present = (step.values, step.mask) if plain else (window.losses, window.present)
-        if present is None:
-            self._splitter.check_rows(split, jacobian)
         gramian = self._rows.gramian(jacobian).to(losses.device)
         stats = TaskStats(
             losses, present=present, gramian=gramian, jacobian=jacobian, blocks=split.blocks, other=self.other
@@ -180,6 +182,8 @@ class Steps:
         self.other = None
         if not bool(gramian.isfinite().all()):
             return self._without_answer(stats, split, rules)
+        if present is None:
+            self._splitter.check_rows(split, jacobian)
         if self._method.reads == Reads.GRAMIAN:
             stats = TaskStats(losses, present=present, gramian=gramian)
         answer = self._learn(self._method(stats), losses, rules.scale)
@@ -202,8 +206,11 @@ class Steps:
         )
         return StepRecord(torch.full_like(stats.losses, torch.nan), stats.losses, stats.gramian)
 
-    def _record(self, weights: Tensor, losses: Tensor, gramian: Tensor | None) -> StepRecord:
-        shown = {name: value.detach() for name, value in self._method.diagnostics.items()}
+    def _record(
+        self, weights: Tensor, losses: Tensor, gramian: Tensor | None, *, asked: bool = True
+    ) -> StepRecord:
+        said = self._method.diagnostics if asked else {}
+        shown = {name: value.detach() for name, value in said.items()}
         converged = shown.pop("converged", None)
         fallback = None if converged is None else ~converged
         return StepRecord(weights.detach(), losses.double(), gramian, fallback, shown)

@@ -8,6 +8,8 @@ from torch import Tensor
 from equipoise.core import Aggregator, RandomStream, TaskStats
 from equipoise.core.method import check_at_least
 
+_BLOCK = 65_536  # columns
+
 
 class GradDrop(Aggregator):
     """Keeps, in each coordinate, only the task gradients of one sign, drawn by how pure that sign is.
@@ -47,7 +49,12 @@ class GradDrop(Aggregator):
 
 def drop_signs(jacobian: Tensor, uniform: Tensor) -> Tensor:
     """The sum (n,) of the entries of `jacobian` (m, n) that survive the draws `uniform` (n,) in [0, 1)."""
-    total = jacobian.sum(0)
-    size = jacobian.abs().sum(0)
-    purity = 0.5 * (1 + total / torch.where(size > 0, size, 1.0))
-    return 0.5 * torch.where(purity > uniform, total + size, total - size)
+    # A CPU goes through blocks of columns that stay in its cache: several times quicker.
+    block = _BLOCK if jacobian.device.type == "cpu" else max(1, len(uniform))
+    kept = torch.empty_like(uniform)
+    pieces = (tensor.split(block, dim=-1) for tensor in (jacobian, uniform, kept))
+    for rows, draws, answer in zip(*pieces, strict=True):
+        total, size = rows.sum(0), rows.abs().sum(0)
+        short = (2 * draws).sub_(1).mul_(size).sub_(total)  # below 0 where P > U
+        torch.sub(total, torch.copysign(size, short), out=answer)
+    return kept.mul_(0.5)

@@ -9,7 +9,7 @@ from equipoise.core import Aggregator, TaskStats, Tracked
 from equipoise.core.method import check_at_least
 from equipoise.core.rows import tracked_like
 from equipoise.core.stats import gramian_of
-from equipoise.solvers.simplex import project_simplex
+from equipoise.solvers.simplex import project_simplex, shares_of_present
 
 
 class MoCo(Aggregator):
@@ -29,8 +29,8 @@ class MoCo(Aggregator):
     Departures: beta and gamma are constant, Y is not confined to a ball, and each update uses the result of the one
         before: as in the authors' code, not as in the paper. Their first code lets beta and gamma fall with the steps
         and has no rho; LibMTL has a softmax for P. The code's options to rescale Y for the shares are left out. An
-        absent task keeps its row of Y and its share and counts with 0 in that step; the shares of the others then
-        sum to 1. A task whose tracked gradient is zero attracts all shares, and the parameters rest.
+        absent task keeps its row of Y and its share and counts with 0 in that step, in which the shares of the others
+        are taken to sum to 1. A task whose tracked gradient is zero attracts all shares, and the parameters rest.
 
     Args:
         n_tasks: the number of tasks m, at least 1.
@@ -61,10 +61,10 @@ class MoCo(Aggregator):
         """The shared gradient (n,)."""
         rows, present = stats.jacobian, stats.present
         tracked = tracked_like(self.tracked, rows).lerp_(rows, self.beta * present[:, None].to(rows))
-        here = torch.where(present, self.shares, 0.0)
+        here, whole = shares_of_present(self.shares, present)
         slopes = gramian_of(tracked) @ here + self.rho * here
-        moved = project_simplex(torch.where(present, self.shares - self.gamma * slopes, -torch.inf))
-        self.shares.copy_(torch.where(present, moved, self.shares))
+        moved = project_simplex(torch.where(present, here - self.gamma * slopes, -torch.inf))
+        self.shares.copy_(torch.where(present, whole * moved, self.shares))
         used = torch.where(present, moved, 0.0)
         self.diagnostics = {"shares": used}
         return used.to(rows) @ tracked

@@ -8,7 +8,7 @@ from torch import Tensor
 from equipoise.core import Reads, TaskStats, Weighting
 from equipoise.core.method import check_at_least
 from equipoise.core.rows import cross_gramian
-from equipoise.solvers.simplex import project_simplex
+from equipoise.solvers.simplex import project_simplex, shares_of_present
 
 
 class MoDo(Weighting):
@@ -26,8 +26,8 @@ class MoDo(Weighting):
         authors' code.
     Departures: the parameters move by the gradients of the batch given to `backward`, where the authors' code adds
         those of the second batch, and LibMTL takes those of a third. Heads are not weighted, as in both. An
-        absent task keeps its share and counts with 0 in that step; the shares of the others sum to 1. The share of a
-        task that only the second batch lacks takes no step of its own.
+        absent task keeps its share and counts with 0 in that step, in which those of the others are taken to sum to
+        1. The share of a task that only the second batch lacks takes no step of its own.
 
     Args:
         n_tasks: the number of tasks m, at least 1.
@@ -59,9 +59,9 @@ class MoDo(Weighting):
     def forward(self, stats: TaskStats) -> Tensor:
         """The task weights (m,)."""
         present = stats.present
-        here = torch.where(present, self.shares, 0.0)
+        here, whole = shares_of_present(self.shares, present)
         slopes = cross_gramian(stats) @ here + self.rho * here
         steps = torch.where(stats.other.present, self.gamma * slopes, 0.0)
-        moved = project_simplex(torch.where(present, self.shares - steps, -torch.inf))
-        self.shares.copy_(torch.where(present, moved, self.shares))
+        moved = project_simplex(torch.where(present, here - steps, -torch.inf))
+        self.shares.copy_(torch.where(present, whole * moved, self.shares))
         return torch.where(present, moved, 0.0)

@@ -8,7 +8,7 @@ from torch import Tensor
 from equipoise.core import Reads, TaskStats, Weighting
 from equipoise.core.method import check_at_least
 from equipoise.core.rows import cross_gramian
-from equipoise.solvers.simplex import project_simplex
+from equipoise.solvers.simplex import project_simplex, shares_of_present
 
 
 class SDMGrad(Weighting):
@@ -30,7 +30,8 @@ class SDMGrad(Weighting):
         where the paper draws new ones. The code as published holds its three batches in one buffer, so that they are
         one; this does as the paper says. It adds 1e-4 to A_ii under the root, where this takes 0 for what is below 0;
         where no A_ii is positive the shares stay. The code then clips the shared gradient to norm 1; wrap it in
-        `ClipNorm` for that. An absent task keeps its share and counts with 0 in that step. The share of a task that
+        `ClipNorm` for that. An absent task keeps its share and counts with 0 in that step, in
+        which those of the others are taken to sum to 1. The share of a task that
         only the second batch lacks takes no step of its own.
 
     Args:
@@ -82,12 +83,12 @@ class SDMGrad(Weighting):
         here = present.double()
         count = here.sum().clamp(min=1)
         pull = self.strength * here / count
-        shares = project_simplex(torch.where(present, self.shares, -torch.inf))
+        shares, whole = shares_of_present(self.shares, present)
         velocity = torch.zeros_like(shares)
         for _ in range(self.steps):
             velocity = self.momentum * velocity + cross @ (shares + pull)
             shares = project_simplex(torch.where(present, shares - self.lr * velocity, -torch.inf))
-        self.shares.copy_(torch.where(present, shares, self.shares))
+        self.shares.copy_(torch.where(present, whole * shares, self.shares))
         return count * here * (shares + pull) / (1.0 + self.strength)
 
 

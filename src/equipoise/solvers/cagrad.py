@@ -51,7 +51,7 @@ def cagrad(gramian: Tensor, c: float = 0.4) -> CAGradSolution:
 
     Method: for a level t, the least change J'x of g0 that lifts every g_i'd to t is a quadratic problem in
     x >= 0, and |J'x| grows with t; the level at which |J'x| = c |g0| is found with the exact root on each
-    piece, where the active tasks stay the same, inside a bracket. Then w = x / sum x.
+    piece, where the active tasks stay the same, inside a bracket. Then w = x / sum x. Two tasks have a closed form.
 
     The gap is F(w) - min_i g_i'd over |g0| (1 + c) sqrt(sum_i w_i G_ii), an upper bound on what either is off.
 
@@ -75,7 +75,8 @@ def cagrad(gramian: Tensor, c: float = 0.4) -> CAGradSolution:
     alignment = matrix.mean(1)
     radius = c * math.sqrt(max(0.0, float(alignment.mean())))
     if 0.0 < radius < math.inf:
-        change, simplex = _best_change(matrix, alignment, radius)
+        found = _of_two(matrix, radius) if len(matrix) == 2 else None
+        change, simplex = found or _best_change(matrix, alignment, radius)
     else:
         change = torch.zeros_like(alignment)
         simplex = torch.zeros_like(alignment).index_fill_(0, alignment.argmin(0, keepdim=True), 1.0)
@@ -87,6 +88,29 @@ def cagrad(gramian: Tensor, c: float = 0.4) -> CAGradSolution:
     gap = gap.clamp(min=0.0) / scale
     answer = certified((1.0 + len(matrix) * change) / (1.0 + c * c), gap, gramian.dtype)
     return CAGradSolution(answer.weights, simplex.to(gramian.dtype), answer.converged, gap)
+
+
+def _of_two(matrix: Tensor, radius: float) -> tuple[Tensor, Tensor] | None:
+    """Returns x and w (2,) of two tasks in closed form; None near Pareto-stationarity.
+
+    With w = (a, 1 - a), z = (g_1 - g_2)'g_w = A a + B and D = det G, |g_w|^2 = (z^2 + D) / A, so that dF/da =
+    slope + c |g0| z / |g_w|, where slope = (g_1 - g_2)'g0, has its root at z^2 = slope^2 D / (c^2 |g0|^2 A - slope^2).
+    """
+    (first, product), (_, second) = matrix.tolist()
+    slope, spread, offset = (first - second) / 2.0, first - 2.0 * product + second, product - second
+    room = radius**2 * spread - slope**2
+    if min(first, second) <= 0.0 or spread <= 0.0:
+        return None
+    share = 0.0 if slope > 0.0 else 1.0  # where F is monotone
+    if room > 0.0:
+        root = -slope * math.sqrt(max(0.0, first * second - product**2) / room)
+        share = min(1.0, max(0.0, (root - offset) / spread))
+    other = 1.0 - share
+    squared = share**2 * first + 2.0 * share * other * product + other**2 * second
+    if not squared > STILL**2 * (share * first + other * second):
+        return None
+    simplex = matrix.new_tensor([share, other])
+    return simplex * (radius / math.sqrt(squared)), simplex
 
 
 def _upper(matrix: Tensor, alignment: Tensor, radius: float, simplex: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The Euclidean projection on the simplex."""
+"""The Euclidean projection on the simplex, and shares of some of the tasks."""
 
 import torch
 from torch import Tensor
@@ -43,3 +43,22 @@ def project_simplex(values: Tensor) -> Tensor:
     projected = (points - levels.gather(0, last.clamp(min=0)[None])).clamp(min=0.0)
     usable = projected.isfinite().all()
     return torch.where(usable, projected, 1.0 / len(points)).to(values.dtype)
+
+
+def shares_of_present(shares: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """The shares of the present tasks among themselves, and what they have of the whole.
+
+    A method that moves the first and stores them times the second leaves the absent tasks' shares alone, and takes
+    nothing from them: over many steps a task loses no weight by being absent.
+
+    Args:
+        shares: on the simplex (m,).
+        present: which tasks are present (m,) bool.
+
+    Returns:
+        A point of the simplex (m,), 0 for absent tasks, equal shares if the present ones have none; and their sum ().
+    """
+    here = torch.where(present, shares, 0.0)
+    whole = here.sum()
+    among = here / torch.where(whole > 0, whole, 1.0)
+    return project_simplex(torch.where(present, among, -torch.inf)), whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -28,8 +27,8 @@ class Stepper:
     another step is left out; a step that has begun and runs out of labelled batches is filled up with the
     epoch's first ones. A run is saved between steps only, so it never goes on from within one.
 
-    A loss scaler skips steps whose gradients are not finite. The method's state goes back at once, so that what is
-    saved does not depend on when; these steps are counted too.
+    A loss scaler skips steps whose gradients are not finite; the Balancer takes the method's state back, and these
+    steps are counted too.
 
     Args:
         problem: which gives the losses.
@@ -101,9 +100,8 @@ class Stepper:
         losses = self._labelled(batch, epoch, at)
         if losses is None:
             return None
-        before = copy.deepcopy(self._balancer.state_dict()) if self._scaler.is_enabled() else None
         record = self._window_from(losses, epoch, at)
-        self._apply(before, at)
+        self._apply(at)
         if record.fallback is not None:
             self._fallbacks += record.fallback
         at.batch, at.step = epoch.taken, at.step + 1
@@ -136,14 +134,12 @@ class Stepper:
         self.tally.add(losses, values)
         return record
 
-    def _apply(self, before: dict[str, Any] | None, at: Position) -> None:
+    def _apply(self, at: Position) -> None:
         """Step the optimizer, unless the scaler finds gradients that are not finite."""
         scale = self._scaler.get_scale()
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        if before is not None and self._scaler.get_scale() < scale:
-            self._balancer.load_state_dict(before)
-            at.overflows += 1
+        at.overflows += self._scaler.get_scale() < scale
 
     def _labelled(
         self, batch: Any, epoch: EpochBatches, at: Position, *, go_on: bool = False

@@ -49,6 +49,7 @@ class Every(Wrapper):
 
     def forward(self, stats: TaskStats) -> Tensor:
         """The task weights (m,)."""
+        self.diagnostics = {}  # of a step that did not ask there is nothing to tell
         if self._step % self.steps == 0:
             self.held.copy_(torch.where(stats.present, self.base(stats), self.held))
             self.diagnostics = self.base.diagnostics
