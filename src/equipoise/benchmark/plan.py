@@ -172,11 +172,18 @@ def differences(old: Plan, new: Plan) -> list[str]:
         before, after = (getattr(plan, name) for plan in (old, new))
         if before != after:
             lines.append(f"{name}: {_shown(before)} -> {_shown(after)}")
-    before, after = flat(old.config), flat(new.config)
+    before, after = flat(_with_defaults(old.config)), flat(_with_defaults(new.config))
     for name in sorted({*before, *after}):
         if before.get(name) != after.get(name):
             lines.append(f"{name}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}")
     return lines
+
+
+def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings that an older version did not know have their defaults."""
+    if "train" not in config:
+        return config
+    return {**config, "train": TrainConfig(**config["train"]).model_dump()}
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -24,7 +24,7 @@ class StepLosses:
         mask: which tasks are present (m,) bool, or None if all are.
         number: how many tasks are present here.
         spare: the same for absent tasks whose loss was given all the same: their graph tells of their parameters.
-        whole: where the graph of all losses starts, if they came as one tensor and all are present. One root costs less
+        whole: where the graph of all losses together starts, a vector (m,), if all are present. One root costs less
             than m, quadratically so in m where they are elements of one tensor.
     """
 
@@ -82,6 +82,10 @@ class LossReader:
         for i, loss in scalars.items():
             self._check_scalar(i, loss)
         edges = self._edges(scalars) if graph else {}
+        if graph and len(scalars) == len(self.tasks):
+            stacked = torch.stack(list(scalars.values()))
+            whole = get_gradient_edge(stacked) if stacked.requires_grad else None
+            return StepLosses(stacked.detach(), edges, None, len(scalars), whole=whole)
         spare = {i: get_gradient_edge(loss) for i, loss in absent.items() if graph and loss.requires_grad}
         return self._assemble({i: loss.detach() for i, loss in scalars.items()}, edges, spare)
 

@@ -8,7 +8,7 @@ costs four backward passes, whatever the number of tasks. While a pair of presen
 together, a step measures all of them.
 
 It lags behind: the entries are those of parameters and batches of earlier steps. On QM9 its updates agreed with the
-exact ones about as well as those from another batch's Gramian, and no better than equal weights (benchmarks/README.md).
+exact ones about as well as those from another batch's Gramian, and no better than equal weights (docs/memory.md).
 """
 
 from __future__ import annotations

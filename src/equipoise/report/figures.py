@@ -13,7 +13,7 @@ from typing import Any
 from equipoise.benchmark.records import write_atomically
 from equipoise.benchmark.summary import Summary
 
-from . import plots_results, plots_training
+from . import plots_fidelity, plots_results, plots_training
 from .style import INK, LINE, STYLE, Plot
 
 _PNG_DPI = 160
@@ -65,6 +65,7 @@ def _plots(summary: Summary, directory: Path, canvas: Callable[[float, float], A
         plots_training.weights(summary, directory, canvas),
         plots_training.groups(summary, directory, canvas),
         plots_training.curves(summary, directory, canvas),
+        plots_fidelity.fidelity(summary, directory, canvas),
         plots_results.convergence(summary, canvas),
         plots_results.cost(summary, canvas),
         plots_results.beside_published(summary, canvas),

@@ -103,8 +103,8 @@ class RunLog:
             self._board = open_board(folder / "tensorboard", "Training runs", purge_step=purge)
 
     def step(self, step: int, epoch: int, record: StepRecord) -> None:
-        """Take note of a `Balancer` record, if it is the turn of this step."""
-        if (step - 1) % self.every == 0:
+        """Take note of a `Balancer` record, if it is the turn of this step or its fidelity was measured."""
+        if (step - 1) % self.every == 0 or "fidelity" in record.diagnostics:
             self._waiting.append((step, epoch, _kept(record)))
             if len(self._waiting) >= _BUFFERED_ROWS:
                 self.flush()
@@ -125,7 +125,14 @@ class RunLog:
         with storing(self._folder):
             if rows:
                 self._steps.append(rows)
-            self._show([(row, name) for row in rows for name in row if name.startswith(("loss_", "weight_"))])
+            self._show(
+                [
+                    (row, name)
+                    for row in rows
+                    for name in row
+                    if name.startswith(("loss_", "weight_", "fidelity"))
+                ]
+            )
 
     def close(self) -> None:
         """Write what waits and let the files go."""
@@ -161,6 +168,8 @@ def _kept(record: StepRecord) -> dict[str, Tensor]:
         kept["indicator"] = shown["indicators"].detach().clone()
     if "group_weights" in shown:
         kept["group_weight"] = shown["group_weights"][shown["assignment"]].clone()
+    if "fidelity" in shown:
+        kept["fidelity"] = shown["fidelity"].detach().clone()
     for name in ("conflict", "fallback"):
         if getattr(record, name) is not None:
             kept[name] = getattr(record, name).detach().clone()

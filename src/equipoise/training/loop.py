@@ -96,6 +96,7 @@ class Trainer:
             self._batches,
             scaler=scaler,
             precision=train.precision,
+            fidelity_every=train.fidelity_every,
         )
 
     @property

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from equipoise.core import Reads
 from equipoise.engine import Balancer, StepRecord
+from equipoise.engine.memory import ROWS
 
 from .batches import EpochBatches, StepBatches
 from .labels import LabelledLosses
@@ -38,6 +40,7 @@ class Stepper:
         batches: what steps are made of.
         scaler: of float16 runs; one that is disabled does nothing.
         precision: of the forward passes.
+        fidelity_every: steps from one measurement of the fidelity to the next, or None.
 
     Attributes:
         tally: the losses of the epoch.
@@ -53,6 +56,7 @@ class Stepper:
         *,
         scaler: torch.amp.GradScaler,
         precision: str,
+        fidelity_every: int | None,
     ) -> None:
         self._problem = problem
         self._model = model
@@ -61,6 +65,7 @@ class Stepper:
         self._batches = batches
         self._scaler = scaler
         self._precision = precision
+        self._fidelity_every = fidelity_every
         self._window = Tally(balancer.tasks, batches.device)
         self._fallbacks = torch.zeros((), dtype=torch.int64, device=batches.device)
         self.tally = Tally(balancer.tasks, batches.device)
@@ -100,12 +105,24 @@ class Stepper:
         losses = self._labelled(batch, epoch, at)
         if losses is None:
             return None
+        fidelity = self._fidelity(losses, at)
         record = self._window_from(losses, epoch, at)
+        if fidelity is not None:
+            record = replace(record, diagnostics={**record.diagnostics, "fidelity": fidelity})
         self._apply(at)
         if record.fallback is not None:
             self._fallbacks += record.fallback
         at.batch, at.step = epoch.taken, at.step + 1
         return record
+
+    def _fidelity(self, losses: Mapping[str, Tensor], at: Position) -> Tensor | None:
+        """The fidelity of the first micro-batch, if it is its turn and the method's update is an estimate."""
+        balancer = self._balancer
+        if self._fidelity_every is None or at.step % self._fidelity_every:
+            return None
+        if balancer.method.reads != Reads.GRAMIAN or balancer.memory in ("auto", *ROWS):
+            return None
+        return balancer.fidelity(losses)
 
     def _window_from(self, losses: Mapping[str, Tensor], epoch: EpochBatches, at: Position) -> StepRecord:
         """The backward passes of a step, from the losses of its first micro-batch on."""
