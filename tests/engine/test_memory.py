@@ -139,6 +139,7 @@ def test_auto_takes_the_first_exact_mode_within_the_budget(
     assert balancer.memory == mode
     assert f"memory='{mode}'" in caplog.text
     assert ("no exact mode fits" in caplog.text) == (mode == "sketch")
+    assert caplog.text.count("standard error 1.1 %") == (mode == "sketch")
 
 
 def test_rows_that_do_not_fit_give_way_to_a_leaner_mode(

@@ -166,23 +166,29 @@ def sweep(
         edges = [targets[k].edge for k in group]
         found: dict[int, dict[int, Tensor]] = {k: {} for k in group}
         for i, top in tops.items():
-            gradients, below = _pass(top, edges, stretch.cut if last else [])
+            below = _pass(sources, i, top, found, (edges, stretch.cut if last else []))
             tops[i] = below if last else top
-            for held, gradient in zip(found.values(), gradients, strict=True):
-                held |= {} if gradient is None else {i: sources.own(i, gradient)}
-            del gradients
         for k in group:
             yield k, found.pop(k)
 
 
-def _pass(top: Top, edges: list[GradientEdge], cut: list[GradientEdge]) -> tuple[list[Tensor | None], Top]:
-    """One task's gradients at some edges, and the top of the next stretch."""
+def _pass(
+    sources: Sources,
+    task: int,
+    top: Top,
+    found: dict[int, dict[int, Tensor]],
+    places: tuple[list[GradientEdge], list[GradientEdge]],
+) -> Top:
+    """Adds one task's gradients at the targets of `found`, and gives the top of the next stretch."""
+    edges, cut = places
     outputs, cotangents = top
     if not outputs or (not edges and not cut):
-        return [None] * len(edges), ([], [])
+        return [], []
     gradients = torch.autograd.grad(outputs, [*edges, *cut], cotangents, retain_graph=True, allow_unused=True)
     below = [(edge, g) for edge, g in zip(cut, gradients[len(edges) :], strict=True) if g is not None]
-    return list(gradients[: len(edges)]), ([edge for edge, _ in below], [g for _, g in below])
+    for held, gradient in zip(found.values(), gradients, strict=False):
+        held |= {} if gradient is None else {task: sources.own(task, gradient)}
+    return [edge for edge, _ in below], [g for _, g in below]
 
 
 def _add(share: Share, found: list[dict[int, Tensor]], gramian: Tensor, squares: Tensor) -> None:

@@ -63,6 +63,7 @@ class Memory:
         self._check()
         wanted = self.mode in ("factored", "auto") and not obstacle
         self._taps = LinearTaps(self._module) if wanted and self._module is not None else None
+        self._said = False
         self._streamed = StreamedGramian(method.n_tasks)
 
     def choose(self, split: Split) -> str:
@@ -70,6 +71,10 @@ class Memory:
         if self.mode == "auto":
             self.mode = self._within_budget(split)
             _log.info("equipoise measures gradients by memory=%r", self.mode)
+        if self.mode == "sketch" and not self._said:
+            error = 100 * standard_error(SIZE)
+            _log.info("equipoise: memory='sketch' estimates the Gramian, standard error %.1f %%", error)
+            self._said = True
         return self.mode
 
     def measure(self, sources: Sources, split: Split, step: int) -> Measured:
@@ -114,9 +119,7 @@ class Memory:
         if max(split.blocks) <= room:
             return "layerwise"
         _log.warning(
-            "equipoise: no exact mode fits into %g GB; memory='sketch' estimates the Gramian, standard error %.1f %%",
-            self._budget,
-            100 * standard_error(SIZE),
+            "equipoise: no exact mode fits into %g GB; memory='sketch' estimates the Gramian", self._budget
         )
         return "sketch"
 
