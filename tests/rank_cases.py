@@ -69,6 +69,11 @@ def losses_of(model: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
     ]
 
 
+def blown(loss: Tensor) -> Tensor:
+    """The same number with a gradient that is not finite."""
+    return loss.detach() + 1e200 * (1e200 * (loss - loss.detach()))
+
+
 def data(step: int) -> tuple[Tensor, Tensor]:
     """A batch (b, 6) and its targets (b, 3)."""
     generator = torch.Generator().manual_seed(step)
@@ -236,3 +241,32 @@ def complaints_of_modes(rank: int) -> str:
     if rank == 1:
         names.pop("b")
     return said_by(balancer, names)  # type: ignore[arg-type]
+
+
+class LeftOut(nn.Module):
+    """Two residual layers, of which one may be left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.skip = False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Features (b, 8)."""
+        hidden = torch.tanh(self.first(inputs))
+        hidden = hidden if self.skip else hidden + torch.tanh(self.second(hidden))
+        return hidden + torch.tanh(self.last(hidden))
+
+
+def layers_left_out(rank: int) -> dict[str, str]:
+    """What a rank says, by memory mode, where the second one leaves out a layer in the second step."""
+    found = {}
+    for memory in ("rows", "sketch", "layerwise", "factored"):
+        torch.manual_seed(0)
+        model = TwoPart(LeftOut(), 8, 3).double()
+        balancer = eq.Balancer(eq.build_method("mgda", 3), shared=model.encoder, memory=memory)
+        balancer.backward(losses_of(model, *data(0)))
+        assert isinstance(model.encoder, LeftOut)
+        model.encoder.skip = rank == 1
+        found[memory] = said_by(balancer, losses_of(model, *data(1)))
+    return found

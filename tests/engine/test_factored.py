@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,6 +15,10 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
 from equipoise.engine.factored import LinearTaps, Use, factored_gramian
+from equipoise.engine.gradients import Splitter
+from equipoise.engine.layerwise import layerwise_gramian
+from equipoise.engine.losses import LossReader
+from equipoise.engine.sources import Sources
 from measured import KINDS, Network, Sequences, Step, assert_exact, inputs, network, row, step_of
 
 
@@ -27,16 +33,18 @@ def tapped(model: Network, size: int = 3, present: list[bool] | None = None) -> 
 
 @contextmanager
 def formed(parameters: dict[str, Tensor]) -> Iterator[set[str]]:
-    """The names of the parameters whose gradients are formed."""
+    """The names of the parameters whose gradients are asked for: autograd forms no others."""
     names: set[str] = set()
+    known = {parameter: name for name, parameter in parameters.items()}
+    real = torch.autograd.grad
 
-    def note(name: str) -> Callable[[Tensor], None]:
-        return lambda _gradient: names.add(name)
+    def watched(outputs: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+        variables = [getattr(edge.node, "variable", None) for edge in inputs]
+        names.update(known[variable] for variable in variables if variable in known)
+        return real(outputs, inputs, *arguments, **options)
 
-    hooks = [p.register_hook(note(name)) for name, p in parameters.items() if p.requires_grad]
-    yield names
-    for hook in hooks:
-        hook.remove()
+    with patch("torch.autograd.grad", watched):
+        yield names
 
 
 def rows_taken(model: Network, size: int = 3) -> set[str]:
@@ -255,3 +263,30 @@ def test_the_graph_is_kept_for_one_more_pass() -> None:
     rows = torch.autograd.grad(sum(model.losses(inputs())), step.split.shared)  # type: ignore[arg-type]
     for parameter, gradient in zip(step.split.shared, rows, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_inputs_that_are_changed_in_place_later_go_by_rows() -> None:
+    """Under autocast, autograd keeps its own copy of them in bfloat16."""
+    torch.manual_seed(0)
+    encoder, heads = nn.Linear(16, 16), nn.ModuleList(nn.Linear(16, 1) for _ in range(3))
+    taps = LinearTaps(encoder)
+    with torch.autocast("cpu", torch.bfloat16):
+        x = torch.randn(4, 16)
+        hidden = encoder(x)
+        x += hidden.float().detach()
+        losses = [(10.0**-i) * head(hidden).float().square().mean() for i, head in enumerate(heads)]
+    names = [f"task {i}" for i in range(3)]
+    roots = LossReader(None, 3).read(losses, None).roots
+    split = Splitter(encoder, names).split(roots)
+    found = factored_gramian(Sources(roots, 3), split).gramian
+    torch.testing.assert_close(found, layerwise_gramian(Sources(roots, 3), split).gramian)
+    taps.remove()
+
+
+def test_a_hook_on_a_weight_is_obeyed() -> None:
+    model = network("mlp")
+    taps = LinearTaps(model.encoder)
+    dict(model.encoder.named_parameters())["2.weight"].register_hook(lambda gradient: gradient * 2)
+    step = step_of(model.losses(inputs()))
+    assert_exact(factored_gramian(step.sources, step.split), step)
+    taps.remove()

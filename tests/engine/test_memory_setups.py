@@ -12,7 +12,18 @@ from torch import Tensor
 import equipoise as eq
 import ranks
 from networks import network
-from rank_cases import SIZE, Case, Trained, alone, complaints_of_modes, data, losses_of, on_rank
+from rank_cases import (
+    SIZE,
+    Case,
+    Trained,
+    alone,
+    blown,
+    complaints_of_modes,
+    data,
+    layers_left_out,
+    losses_of,
+    on_rank,
+)
 from two_ranks import answers, assert_same
 
 EXACT = ("layerwise", "factored")
@@ -149,3 +160,98 @@ def test_rows_kept_elsewhere(where: str, accumulate: int) -> None:
 def test_rows_kept_elsewhere_are_not_for_methods_of_the_jacobian() -> None:
     with pytest.raises(ValueError, match="GradDrop reads the whole Jacobian. Found 'rows_bf16'"):
         eq.Balancer(eq.build_method("graddrop", 3), memory="rows_bf16")
+
+
+def test_networks_that_differ_between_ranks_are_refused_by_modes_that_go_by_layers(tmp_path: Path) -> None:
+    """As with layers that are left out at random; rows and sketches do not mind."""
+    for said in ranks.run(layers_left_out, 2, tmp_path):
+        for mode in ("layerwise", "factored"):
+            assert "The graph of the losses should be the same on every rank." in said[mode], mode
+            assert "use memory='rows' or 'sketch'" in said[mode]
+        assert said["rows"] == said["sketch"] == ""
+
+
+def test_an_error_within_a_window_gives_it_up() -> None:
+    """After it the next two micro-batches are a window, as in a Balancer that has seen nothing of it."""
+
+    def window(balancer: eq.Balancer, model: Any, first: int) -> list[Tensor]:
+        model.zero_grad()
+        for micro in range(2):
+            balancer.backward(losses_of(model, *data(first + micro)))
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    for memory in ("rows", "layerwise"):
+        model = network("mlp")
+        new, old = (
+            eq.Balancer(eq.build_method("mgda", 3), shared=model.encoder, memory=memory, accumulate=2)
+            for _ in range(2)
+        )
+        if memory == "rows":
+            old.backward(losses_of(model, *data(7)))
+        losses = losses_of(model, *data(8))
+        losses[1] = blown(losses[1])
+        with pytest.raises(ValueError, match="with all of its window of micro-batches"):
+            old.backward(losses)
+        old.state_dict()
+        for mine, other in zip(window(old, model, 0), window(new, model, 0), strict=True):
+            assert torch.equal(mine, other)
+
+
+def test_a_state_loaded_within_a_window_begins_a_new_one() -> None:
+    model = network("mlp")
+    new, old = (eq.Balancer(eq.build_method("mgda", 3), shared=model.encoder, accumulate=2) for _ in range(2))
+    old.backward([100 * loss for loss in losses_of(model, *data(5))])
+    old.load_state_dict(new.state_dict())
+    assert not old.backward(losses_of(model, *data(0))).complete
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_weights_held_for_absent_tasks_go_back_after_an_overflow() -> None:
+    def run(overflow: bool) -> Tensor:
+        model = network("mlp")
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        balancer = eq.Balancer(eq.build_method("gls", 3), shared=model.encoder, accumulate=2, scaler=scaler)
+        if overflow:
+            for micro in range(2):
+                losses = losses_of(model, *data(micro))
+                balancer.backward([blown(9 * v) for v in losses])
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            assert eq.Balancer(eq.build_method("gls", 3)).skipped == 0
+            assert balancer.state_dict()["skipped"] == 1
+        balancer.backward(losses_of(model, *data(0)), present=[True, False, True])
+        return balancer.backward(losses_of(model, *data(1))).weights
+
+    assert torch.equal(run(True), run(False))
+
+
+def test_a_second_batch_without_finite_gradients_is_refused() -> None:
+    model = network("mlp")
+    balancer = eq.Balancer(eq.build_method("modo", 3), tasks=["a", "b", "c"], shared=model.encoder)
+    losses = dict(zip("abc", losses_of(model, *data(0)), strict=True))
+    losses["b"] = blown(losses["b"])
+    with pytest.raises(ValueError, match="gradient should be finite for MoDo. Found infinite or NaN ones: b"):
+        balancer.measure(losses)
+
+
+def test_the_fallback_lets_the_rows_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.autograd.grad
+    calls: list[int] = []
+
+    def full(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return real(*arguments, **options)
+
+    model = network("mlp")
+    balancer = eq.Balancer(eq.build_method("mgda", 3), shared=model.encoder)
+    losses = losses_of(model, *data(0))
+    monkeypatch.setattr(torch.autograd, "grad", full)
+    balancer.backward(losses)
+    assert balancer.memory == "layerwise"
+    rows = balancer._run._rows
+    assert rows._buffer.numel() == 0
+    assert all(p.grad is not None for p in model.parameters())

@@ -27,19 +27,20 @@ def steps_of(folder: Path, method: str, **train: object) -> list[dict[str, str]]
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize(("mode", "exact"), [("layerwise", True), ("last_layer", False)])
-def test_it_is_measured_every_n_steps_and_changes_nothing(tmp_path: Path, mode: str, exact: bool) -> None:
+def test_it_is_measured_every_n_steps_and_changes_nothing(tmp_path: Path) -> None:
+    mode = "last_layer"
     rows = steps_of(tmp_path / "a", "mgda", memory=mode, fidelity_every=4)
     found = {int(row["step"]): float(row["fidelity"]) for row in rows if row["fidelity"]}
     assert list(found) == [1, 5, 9]
     assert all(-1 <= value <= 1 for value in found.values())
-    assert all(math.isclose(value, 1.0, abs_tol=1e-6) for value in found.values()) == exact
+    assert not all(math.isclose(value, 1.0, abs_tol=1e-6) for value in found.values())
     plain = steps_of(tmp_path / "b", "mgda", memory=mode)
     assert [{k: v for k, v in row.items() if k != "fidelity"} for row in rows] == plain
 
 
 @pytest.mark.parametrize(
-    ("method", "memory"), [("ls", "features"), ("mgda", "rows"), ("mgda", "auto"), ("famo", "sketch")]
+    ("method", "memory"),
+    [("ls", "features"), ("mgda", "rows"), ("mgda", "layerwise"), ("mgda", "auto"), ("famo", "sketch")],
 )
 def test_where_it_means_nothing_it_is_left_out(tmp_path: Path, method: str, memory: str) -> None:
     rows = steps_of(tmp_path, method, memory=memory, fidelity_every=1)

@@ -93,6 +93,11 @@ class TaskStats:
         return self._gramian
 
     @property
+    def has_jacobian(self) -> bool:
+        """Whether the task gradients were measured."""
+        return self._jacobian is not None
+
+    @property
     def jacobian(self) -> Tensor:
         """The task gradients with respect to the shared parameters, (m, n)."""
         if self._jacobian is None:

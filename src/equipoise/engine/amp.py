@@ -10,6 +10,8 @@ from torch import Tensor
 
 from equipoise.core import Method
 
+from .window import Window
+
 
 class LossScale:
     """What a `torch.amp.GradScaler` means for a balancer: `.grad` holds scaled gradients, as the scaler expects.
@@ -20,9 +22,11 @@ class LossScale:
     """
 
     def __init__(self, scaler: Any, method: Method) -> None:
+        self.window: Window | None = None  # whose held weights go back too
         self._scaler = scaler
         self._method = method
         self._before: dict[str, Any] | None = None
+        self._held: Tensor | None = None
         self._last: float | None = None
         self.skipped = 0
 
@@ -45,6 +49,7 @@ class LossScale:
         self.settle()
         self._last = float(self._scaler.get_scale())
         self._before = copy.deepcopy(self._method.state_dict())
+        self._held = None if self.window is None else self.window.weights
 
     def settle(self) -> None:
         """Take back the method's last change if the scaler has skipped that step.
@@ -56,6 +61,8 @@ class LossScale:
             return
         if float(self._scaler.get_scale()) < self._last:
             self._method.load_state_dict(self._before)
+            if self.window is not None and self._held is not None:
+                self.window.weights = self._held
             self.skipped += 1
             self._before = None
 

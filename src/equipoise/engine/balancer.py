@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from equipoise.core import HeadWeights, Method, Reads, TaskStats
@@ -19,7 +18,6 @@ from .gradients import Shared, Split, Splitter, keep_graphs_usable
 from .losses import Counts, Losses, LossReader, StepLosses
 from .memory import Memory
 from .record import StepRecord
-from .rows import Rows
 from .sharded import refuse_measuring, shards_of
 from .steps import Setting, Steps
 from .together import Together
@@ -50,8 +48,9 @@ class Balancer:
         scaler: the `torch.amp.GradScaler` of a float16 loop. Give the losses unscaled; `.grad` gets scaled gradients
             for `scaler.step`. A step that the scaler skips leaves no trace in the method.
         accumulate: micro-batches in each step of the optimizer. Give the losses undivided; the gradients are the mean
-            over the window. Methods that read rows add them up, are asked once at the end of the window, and equal one
-            large batch; the others are asked at its first micro-batch and keep those weights.
+            over the window. Methods that read rows add them up, are asked once at its end, and equal one large batch;
+            the others are asked at its first micro-batch and keep those weights. A micro-batch whose losses are
+            refused does not count: give another in its place. If gradients are refused, the window is given up.
         memory: how methods that read the Gramian get it. Exact: "rows" (m gradients held at once; "rows_bf16" and
             "rows_cpu" keep them in bfloat16 and on the host), "layerwise" (some layers at a time), "factored" (without
             the weight gradients of linear layers; `shared` has to be the module). Estimates: "sketch", "streamed" (3
@@ -92,7 +91,6 @@ class Balancer:
         positive = method.needs_positive_losses or self.head_weights == "log"
         self._check = LossCheck(check_finite, method, positive, self._reader.tasks)
         self._splitter = Splitter(shared, self._reader.tasks)
-        self._other_rows = Rows()
         self._shards = shards_of(self._splitter.given, method, self._ranks)
         self._versions = {name: parameter._version for name, parameter in method.named_parameters()}
         self._steps = 0
@@ -199,18 +197,11 @@ class Balancer:
         """
         reads = self.method.reads
         step, amounts, shares = self._read(losses, present, counts, graph=reads > Reads.LOSSES)
-        ranks = None if shares is None else self._ranks
         if reads == Reads.LOSSES:
             self._run.other = TaskStats(step.values, present=step.mask)
             return self._run.other
         refuse_measuring(self._shards)
-        split = self._split(step, shares)
-        totals = None if shares is None else torch.where(shares.totals > 0, shares.totals, 1.0)
-        factors, scale = None if shares is None else amounts, self._scale.factor(step.values.device)
-        self._other_rows.add(step.roots, split, factors, scale=scale, ranks=ranks)
-        jacobian, _ = self._other_rows.finish(split, totals, None)
-        self._run.other = TaskStats(step.values, present=step.mask, jacobian=jacobian, blocks=split.blocks)
-        return self._run.other
+        return self._run.measure(step, self._split(step, shares), amounts, shares)
 
     def fidelity(
         self,
@@ -262,6 +253,7 @@ class Balancer:
             "steps": self._steps,
             "saw_rows": self._saw_rows,
             "weights": self._run.window.weights,
+            "skipped": self._scale.skipped,
             "state": self.method.state_dict(),
             "memory": self._memory.state_dict(),
         }
@@ -278,7 +270,9 @@ class Balancer:
         self.method.load_state_dict(state["state"])
         self._scale.forget()
         self._splitter.resume()
+        self._run.window.reset()
         self._run.window.weights = state["weights"]
+        self._scale.skipped = state["skipped"]
         self._steps, self._saw_rows = state["steps"], state["saw_rows"]
         self._memory.load_state_dict(state["memory"])
         self._together.compared = False

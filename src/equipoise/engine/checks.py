@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from equipoise.core import Aggregator, Method, Reads
+from equipoise.core import Aggregator, Method, Reads, TaskStats, Wrapper
 from equipoise.core.method import check_one_of
 
 from .deferred import Deferred
@@ -130,8 +130,16 @@ def refuse_rows(gramian: Tensor, tasks: Sequence[str], method: Method) -> None:
     found = ", ".join(tasks[i] for i in bad) or "products of two that overflow"
     raise ValueError(
         f"Every task's gradient should be finite for {type(method).__name__}. Found infinite or NaN ones: {found}. The "
-        "method's state and the gradients are untouched: skip this batch, or look for what went wrong in it."
+        "method's state and the gradients are untouched: skip this batch, with all of its window of micro-batches, "
+        "or look for what went wrong in it."
     )
+
+
+def finite_rows(stats: TaskStats | None) -> bool:
+    """Whether the gradients of a second batch, if there is one, are finite."""
+    if stats is None or not stats.has_jacobian:
+        return True
+    return bool(torch.linalg.vector_norm(stats.jacobian, dim=1).isfinite().all())
 
 
 def warn_if_stuck(steps: int, method: Method, versions: Mapping[str, int]) -> None:
@@ -148,21 +156,19 @@ def warn_if_stuck(steps: int, method: Method, versions: Mapping[str, int]) -> No
         )
 
 
-def check_mode_to_compare(mode: str, method: Method) -> None:
-    """Refuse to compare exact rows with themselves, and methods that read no Gramian.
+def check_comparable(method: Method) -> None:
+    """Refuse to compare updates of a method that never asks for the Gramian, or reads more.
 
     Raises:
-        ValueError: naming the mode or the method.
+        ValueError: naming the method.
     """
-    if method.reads != Reads.GRAMIAN:
+    base: Method = method
+    while isinstance(base, Wrapper):  # which may ask now and then
+        base = base.base
+    if base.reads != Reads.GRAMIAN:
         raise ValueError(
-            f"`fidelity` should be asked of a method that reads the Gramian. Found {type(method).__name__}, which "
-            f"reads the {method.reads.name.lower()}."
-        )
-    if mode.startswith("rows"):
-        raise ValueError(
-            f"`fidelity` should be asked of a memory mode other than rows. Found memory={mode!r}: its update is the "
-            "exact one."
+            f"`fidelity` should be asked of a method that reads the Gramian. Found {type(base).__name__}, which "
+            f"reads the {base.reads.name.lower()}."
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ class Deferred:
 
     def put(self, bad: Tensor, step: StepLosses) -> None:
         """Keep the flags (m,) of a step."""
+        step = replace(step, roots={}, spare={}, whole=None)  # keep no graph alive
         if bad.device.type != "cuda":
             self._kept.append((bad, step, None))
             return

@@ -41,6 +41,7 @@ class Use:
         weight: (out, in).
         bias: (out,), or None.
         inputs: detached (..., in).
+        version: of the inputs; another one later means that they were changed in place.
         output_nr: which output of its node the layer's output is.
         below: where the graph of the inputs starts, or None.
     """
@@ -48,6 +49,7 @@ class Use:
     weight: Tensor
     bias: Tensor | None
     inputs: Tensor
+    version: int
     output_nr: int
     below: GradientEdge | None
 
@@ -99,6 +101,12 @@ def factored_gramian(sources: Sources, split: Split, *, budget: int | None = Non
     return answer
 
 
+def factored_size(sources: Sources, split: Split) -> int:
+    """Entries of the largest part of one task's gradients that `factored_gramian` would hold at once, m times."""
+    uses, elsewhere = _walk(sources.roots)
+    return max(target.size for target in _plan(sources, split, uses, elsewhere)[0])
+
+
 def _note(layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> None:
     weight, bias = layer.weight, layer.bias
     # A weight that is computed from other parameters is no use of its own.
@@ -106,7 +114,14 @@ def _note(layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor],
     if output.requires_grad and leaves and not torch.compiler.is_compiling():
         inputs = args[0] if args else kwargs["input"]
         below = get_gradient_edge(inputs) if inputs.requires_grad else None
-        use = Use(cast(Tensor, weight), cast("Tensor | None", bias), inputs.detach(), output.output_nr, below)
+        use = Use(
+            cast(Tensor, weight),
+            cast("Tensor | None", bias),
+            inputs.detach(),
+            inputs._version,
+            output.output_nr,
+            below,
+        )
         _notes(get_gradient_edge(output).node)[_KEY] = use
 
 
@@ -123,7 +138,9 @@ def _walk(roots: Mapping[int, GradientEdge]) -> tuple[list[tuple[GradientEdge, U
     while stack:
         node = stack.pop()
         use: Use | None = _notes(node).get(_KEY)
-        if use is None:
+        if (
+            use is None or use.inputs._version != use.version
+        ):  # autograd may have kept a copy of what they were
             below = [child for child, _ in node.next_functions if child is not None]
             leaves |= {node.variable} if hasattr(node, "variable") else set()
         else:
@@ -141,6 +158,7 @@ def _plan(
     weights = _calls([use.weight for _, use in uses], elsewhere)
     biases = _calls([use.bias for _, use in uses], elsewhere)
     shared = set(split.shared)
+    sources.check_alike([tuple(use.weight.shape) for _, use in uses])
     everywhere = sources.total_counts([use.samples for _, use in uses], split.shared[0].device)
     paying = {
         p
@@ -169,7 +187,8 @@ def _calls(parameters: list[Tensor | None], elsewhere: set[Tensor]) -> dict[Tens
     """The positions of each parameter that is used nowhere else."""
     calls: dict[Tensor, list[int]] = {}
     for k, parameter in enumerate(parameters):
-        if parameter is not None and parameter not in elsewhere:
+        # A hook changes the gradient of a parameter, which is never formed here.
+        if parameter is not None and parameter not in elsewhere and not parameter._backward_hooks:
             calls.setdefault(parameter, []).append(k)
     return calls
 

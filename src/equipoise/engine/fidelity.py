@@ -7,13 +7,13 @@ import copy
 import torch
 from torch import Tensor
 
-from equipoise.core import Method, TaskStats
+from equipoise.core import Method, Reads, TaskStats
 
-from .checks import check_mode_to_compare
+from .checks import check_comparable
 from .gradients import Split
 from .layerwise import layerwise_gramian
 from .losses import StepLosses
-from .memory import Memory
+from .memory import EXACT, Memory
 from .sources import Sources
 
 
@@ -23,7 +23,8 @@ def fidelity(
     """The cosine () of the shared gradients that a method makes of the memory mode's Gramian and of the exact one.
 
     With weights a and b, and the exact Gramian G, it is a' G b / sqrt(a' G a b' G b); 1 where both updates are 0,
-    and 0 where one is. Neither the method nor the mode is changed.
+    and 0 where one is. 1, without measuring, for exact modes; NaN where a gradient is not finite, and at steps at which
+    the method does not ask. Neither the method nor the mode is changed.
 
     Args:
         method: which is asked twice.
@@ -34,13 +35,20 @@ def fidelity(
         at: how many steps have been made.
 
     Raises:
-        ValueError: if the mode keeps rows, or the method asks for no Gramian.
+        ValueError: if the method never asks for a Gramian, or for more.
     """
-    check_mode_to_compare(memory.choose(split), method)
+    check_comparable(method)
+    if memory.choose(sources, split) in EXACT:
+        return torch.ones((), dtype=torch.float64, device=step.values.device)
+    nothing = torch.full((), torch.nan, dtype=torch.float64, device=step.values.device)
+    if method.reads == Reads.LOSSES:
+        return nothing
     before = memory.state_dict()
     estimated = memory.measure(sources, split, at).gramian
     memory.load_state_dict(before)
     exact = layerwise_gramian(sources, split).gramian
+    if not bool(exact.isfinite().all() & estimated.isfinite().all()):
+        return nothing
     a, b = (
         copy.deepcopy(method)(TaskStats(step.values, present=step.mask, gramian=gramian)).detach()
         for gramian in (estimated, exact)

@@ -108,6 +108,7 @@ def measure(
         for k in share.needs:
             users.setdefault(k, []).append(share)
     route = stretches(list(sources.roots.values()), targets, budget or 5 * max(t.size for t in targets) // 4)
+    sources.check_alike([(s.groups, [targets[k].size for g in s.groups for k in g]) for s in route])
     for position, found in sweep(sources, targets, route, first):
         held[position] = _of_all_ranks(sources, targets[position], found)
         del found  # or it would live on while the next group is measured

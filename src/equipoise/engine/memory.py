@@ -12,7 +12,7 @@ from torch import nn
 from equipoise.core import Method, Reads
 from equipoise.core.method import check_one_of
 
-from .factored import LinearTaps, factored_gramian
+from .factored import LinearTaps, factored_gramian, factored_size
 from .features import features_gramian
 from .gradients import Shared, Split
 from .last_layer import last_layer_gramian
@@ -22,9 +22,12 @@ from .sources import Measured, Sources
 from .streamed import StreamedGramian
 
 ROWS = ("rows", "rows_bf16", "rows_cpu")
-_MEASURE: dict[str, Callable[[Sources, Split], Measured]] = {
+EXACT = (*ROWS, "layerwise", "factored")
+_BY_GROUPS: dict[str, Callable[..., Measured]] = {
     "layerwise": layerwise_gramian,
     "factored": factored_gramian,
+}
+_SURROGATES: dict[str, Callable[[Sources, Split], Measured]] = {
     "features": features_gramian,
     "last_layer": last_layer_gramian,
 }
@@ -64,12 +67,13 @@ class Memory:
         wanted = self.mode in ("factored", "auto") and not obstacle
         self._taps = LinearTaps(self._module) if wanted and self._module is not None else None
         self._said = False
+        self._room: int | None = None  # entries of each row that may be held at once
         self._streamed = StreamedGramian(method.n_tasks)
 
-    def choose(self, split: Split) -> str:
+    def choose(self, sources: Sources, split: Split) -> str:
         """The mode for a step, one of the rows or another one; decided, and said, when the first step is seen."""
         if self.mode == "auto":
-            self.mode = self._within_budget(split)
+            self.mode = self._within_budget(sources, split)
             _log.info("equipoise measures gradients by memory=%r", self.mode)
         if self.mode == "sketch" and not self._said:
             error = 100 * standard_error(SIZE)
@@ -83,7 +87,9 @@ class Memory:
             return sketched_gramian(sources, split, seed=step)
         if self.mode == "streamed":
             return self._streamed.measure(sources, split)
-        return _MEASURE[self.mode](sources, split)
+        if self.mode in _BY_GROUPS:
+            return _BY_GROUPS[self.mode](sources, split, budget=self._room)
+        return _SURROGATES[self.mode](sources, split)
 
     def fall_back(self, error: Exception) -> bool:
         """After the rows did not fit: whether there is a leaner mode to go on with, which is said."""
@@ -104,7 +110,7 @@ class Memory:
         if state and self.mode == "streamed":
             self._streamed.load_state_dict(state)
 
-    def _within_budget(self, split: Split) -> str:
+    def _within_budget(self, sources: Sources, split: Split) -> str:
         """The fastest exact mode that fits; the sketch if none does."""
         if self._obstacle or self._budget is None:
             return "rows"
@@ -112,9 +118,8 @@ class Memory:
         room = self._budget * _GIGABYTE / (size * split.n_tasks)  # entries of each row
         if sum(split.blocks) <= room:
             return "rows"
-        watched = set(self._linear_weights())
-        others = [p.numel() for p in split.shared if p not in watched]
-        if watched and max(others, default=0) <= room:
+        self._room = max(1, int(room))
+        if self._taps is not None and factored_size(sources, split) <= room:
             return "factored"
         if max(split.blocks) <= room:
             return "layerwise"
@@ -122,11 +127,6 @@ class Memory:
             "equipoise: no exact mode fits into %g GB; memory='sketch' estimates the Gramian", self._budget
         )
         return "sketch"
-
-    def _linear_weights(self) -> list[torch.Tensor]:
-        if self._taps is None or self._module is None:
-            return []
-        return [layer.weight for layer in self._module.modules() if isinstance(layer, nn.Linear)]
 
     def _check(self) -> None:
         """Refuse a mode that was asked for by name and cannot work."""

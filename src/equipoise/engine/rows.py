@@ -26,7 +26,7 @@ class Rows:
 
     Args:
         where: "rows" to keep them on the device in the gradients' precision, "rows_bf16" in bfloat16 (8 bits of each
-            entry, so that entries are off by up to 2^-9 of themselves), "rows_cpu" in the host's memory.
+            entry, off by up to 2^-9 of itself in each micro-batch and rank that is added), "rows_cpu" on the host.
     """
 
     def __init__(self, where: str = "rows") -> None:
@@ -113,14 +113,9 @@ class Rows:
         row, device = self._buffer[i], split.shared[0].device
         if row.device == device:
             return ranks.start_sum(row)
-        there = row.to(device)  # the ranks may not be able to exchange what the host holds
-        wait = ranks.start_sum(there)
-
-        def put_away() -> None:
-            wait()
-            row.copy_(there)
-
-        return put_away
+        # The ranks may not be able to exchange what the host holds; one row at a time lies on the device.
+        row.copy_(ranks.sum(row.to(device)))
+        return lambda: None
 
     def _begin(self, split: Split) -> None:
         n = sum(parameter.numel() for parameter in split.shared)

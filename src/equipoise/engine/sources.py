@@ -70,6 +70,21 @@ class Sources:
             wait()
         return sums
 
+    def check_alike(self, plan: object) -> None:
+        """Refuse to sum gradients of different layers, where the ranks' networks differ in this step.
+
+        Raises:
+            ValueError: on all ranks alike.
+        """
+        if self.ranks is not None:
+            device = self.seeds[next(iter(self.roots))].device
+            self.ranks.check_alike(
+                "The graph of the losses",
+                plan,
+                device,
+                "with layers that are left out at random, use memory='rows' or 'sketch'.",
+            )
+
     def total(self, tensor: Tensor) -> Tensor:
         """A tensor added up over the ranks, in place."""
         return tensor if self.ranks is None else self.ranks.sum(tensor)

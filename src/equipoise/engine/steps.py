@@ -10,7 +10,7 @@ from torch import Tensor
 from equipoise.core import Aggregator, HeadWeights, Method, Reads, TaskStats
 
 from .amp import LossScale
-from .checks import refuse_rows
+from .checks import finite_rows, refuse_rows
 from .distributed import Ranks, Shares
 from .gradients import Split, Splitter
 from .losses import StepLosses
@@ -62,8 +62,10 @@ class Steps:
         self._ranks = setting.ranks
         self._memory = setting.memory
         self._rows: Rows | Shards = setting.shards or Rows(setting.memory.mode)
+        self._other_rows = Rows()
         self._write = setting.shards.write if setting.shards else write_by_hand
         self.window = Window(setting.method.n_tasks, length)
+        self._scale.window = self.window
         self.other: TaskStats | None = None
 
     def begin(self) -> None:
@@ -108,7 +110,7 @@ class Steps:
             self.other = None
             weights = window.keep(self._learn(self._method(stats), step.values, rules.scale), step.present)
         else:
-            weights = window.weights
+            weights = window.weights.to(step.values.device)
         weights = weights if step.mask is None else torch.where(step.mask, weights, 0.0)
         if split is None:
             seeds = self._seeds(weights, shares, rules).to(step.values.dtype)
@@ -137,6 +139,19 @@ class Steps:
             weights = weights / self.window.length
         return rules.scaled(weights)
 
+    def measure(self, step: StepLosses, split: Split, amounts: Tensor, shares: Shares | None) -> TaskStats:
+        """The rows of a second batch, which the next step shows to the method; valid until the next call."""
+        ranks = None if shares is None else self._ranks
+        totals = None if shares is None else torch.where(shares.totals > 0, shares.totals, 1.0)
+        factors, scale = None if shares is None else amounts, self._scale.factor(step.values.device)
+        self._other_rows.add(step.roots, split, factors, scale=scale, ranks=ranks)
+        jacobian, _ = self._other_rows.finish(split, totals, None)
+        other = TaskStats(step.values, present=step.mask, jacobian=jacobian, blocks=split.blocks)
+        if not self._scale.active and not finite_rows(other):
+            refuse_rows(jacobian @ jacobian.T, self._splitter.tasks, self._method)
+        self.other = other
+        return other
+
     def sources(self, step: StepLosses, shares: Shares | None) -> Sources:
         """Where backward passes start that measure a Gramian without rows."""
         return sources_of(step, shares, self._scale.factor(step.values.device), self._ranks)
@@ -146,29 +161,45 @@ class Steps:
     ) -> StepRecord:
         """By rows, or in less memory; `at` is how many steps have been made."""
         ranks, first = None if shares is None else self._ranks, self.window.first
-        if self._memory.choose(split) in ROWS:
-            try:
-                return self.by_rows(step, split, amounts, shares, ranks)
-            except torch.OutOfMemoryError as error:
-                # Other ranks, or micro-batches before, have done otherwise.
-                if ranks is not None or not first or not self._memory.fall_back(error):
-                    raise
-        measured = None
-        if first:
-            measured = self._memory.measure(self.sources(step, shares), split, at)
-            if step.mask is None and bool(measured.gramian.isfinite().all()):
-                self._splitter.check_alive(split, measured.squares > 0)
-        return self.by_weights(step, split, shares, ranks, measured)
+        try:
+            sources = self.sources(step, shares) if self._memory.mode not in ROWS else None
+            if sources is None or self._memory.choose(sources, split) in ROWS:
+                if self._add_rows(step, split, amounts, ranks):
+                    return self.by_rows(step, split, amounts, shares, ranks)
+                sources = self.sources(step, shares)
+            measured = self._measured(sources, step, split, at) if first else None
+            return self.by_weights(step, split, shares, ranks, measured)
+        except BaseException:
+            self.window.reset()  # what is left of it would be neither this window nor the next
+            raise
+
+    def _add_rows(self, step: StepLosses, split: Split, amounts: Tensor, ranks: Ranks | None) -> bool:
+        """Measure the rows of a micro-batch; whether they fitted into memory, where there is a leaner way."""
+        window, scale = self.window, self._scale.factor(step.values.device)
+        factors = None if ranks is None and window.length == 1 else amounts
+        joining = ranks if window.last else None
+        try:
+            self._rows.add(step.roots, split, factors, first=window.first, scale=scale, ranks=joining)
+        except torch.OutOfMemoryError as error:
+            # Other ranks, or micro-batches before, have done otherwise.
+            if ranks is not None or not window.first or not self._memory.fall_back(error):
+                raise
+            self._rows = Rows()
+            return False
+        return True
+
+    def _measured(self, sources: Sources, step: StepLosses, split: Split, at: int) -> Measured:
+        measured = self._memory.measure(sources, split, at)
+        if step.mask is None and bool(measured.gramian.isfinite().all()):
+            self._splitter.check_alive(split, measured.squares > 0)
+        return measured
 
     def by_rows(
         self, step: StepLosses, split: Split, amounts: Tensor, shares: Shares | None, ranks: Ranks | None
     ) -> StepRecord:
-        """One backward pass per task; at the end of the window the answer from the rows."""
+        """At the end of the window the answer from the rows that have been measured."""
         window, rules = self.window, self._rules(step, ranks)
         plain = ranks is None and window.length == 1
-        joining = ranks if window.last else None
-        factors = None if plain else amounts
-        self._rows.add(step.roots, split, factors, first=window.first, scale=rules.scale, ranks=joining)
         totals = amounts if shares is None else shares.totals
         window.add(step.values, totals)
         if not window.last:
@@ -179,8 +210,8 @@ class Steps:
         stats = TaskStats(
             losses, present=present, gramian=gramian, jacobian=jacobian, blocks=split.blocks, other=self.other
         )
-        self.other = None
-        if not bool(gramian.isfinite().all()):
+        other, self.other = self.other, None
+        if not bool(gramian.isfinite().all()) or not finite_rows(other):
             return self._without_answer(stats, split, rules)
         if present is None:
             self._splitter.check_rows(split, jacobian)

@@ -39,6 +39,10 @@ class Window:
         """Go on to the next micro-batch."""
         self.position = (self.position + 1) % self.length
 
+    def reset(self) -> None:
+        """Give up the window that has begun."""
+        self.position = 0
+
     def keep(self, weights: Tensor, present: Tensor) -> Tensor:
         """The weights (m,) for the window: a task absent when the method was asked keeps what it had, 1 at first."""
         if self.length > 1:

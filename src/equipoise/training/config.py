@@ -49,8 +49,8 @@ class TrainConfig(Settings):
         accumulate: labelled micro-batches in each step of the optimizer; see `equipoise.training.stepping`.
         memory: how the gradients are measured; see `equipoise.Balancer`.
         budget_gb: what `memory="auto"` may spend on gradients, in 10^9 bytes, or None for no limit.
-        fidelity_every: steps from one measurement of `Balancer.fidelity` to the next, where `memory` is no mode of
-            rows and the method reads the Gramian; None for never. Its time counts as that of the steps.
+        fidelity_every: steps from one measurement of `Balancer.fidelity` to the next, where `memory` is not
+            exact and the method reads the Gramian; None for never. Its time counts as that of the steps.
     """
 
     epochs: int = Field(default=300, ge=1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from equipoise.core import Reads
 from equipoise.engine import Balancer, StepRecord
-from equipoise.engine.memory import ROWS
+from equipoise.engine.memory import EXACT
 
 from .batches import EpochBatches, StepBatches
 from .labels import LabelledLosses
@@ -120,7 +120,7 @@ class Stepper:
         balancer = self._balancer
         if self._fidelity_every is None or at.step % self._fidelity_every:
             return None
-        if balancer.method.reads != Reads.GRAMIAN or balancer.memory in ("auto", *ROWS):
+        if balancer.method.reads != Reads.GRAMIAN or balancer.memory in ("auto", *EXACT):
             return None
         return balancer.fidelity(losses)
 
