@@ -88,6 +88,7 @@ NETWORKS = {
     "4 x Linear(2048, 2048), batch 256": Network(lambda width: linear(width, 4), 2048, (256, 2048)),
     "Linear(4096, 4096), batch 256": Network(lambda width: linear(width, 1), 4096, (256, 4096)),
     "convolutional, batch 32": Network(convolutional, 512, (32, 3, 32, 32)),
+    "convolutional, 16.2 M parameters, batch 8": Network(convolutional, 1280, (8, 3, 32, 32)),
     "transformer, 4 layers, batch 8 x 32": Network(Transformer, 256, (8, 32, 256)),
 }
 
