@@ -23,6 +23,7 @@ def test_the_defaults_are_the_published_protocol() -> None:
         "accumulate": 1,
         "memory": "auto",
         "budget_gb": None,
+        "fidelity_every": None,
     }
 
 

@@ -23,9 +23,8 @@ class Deferred:
 
     def put(self, bad: Tensor, step: StepLosses) -> None:
         """Keep the flags (m,) of a step."""
-        step = replace(step, roots={}, spare={}, whole=None)  # keep no graph alive
         if bad.device.type != "cuda":
-            self._kept.append((bad, step, None))
+            self._kept.append((bad, _without_graph(step), None))
             return
         if torch.cuda.is_current_stream_capturing():
             return
@@ -33,7 +32,7 @@ class Deferred:
         host.copy_(bad, non_blocking=True)
         event = torch.cuda.Event()
         event.record()
-        self._kept.append((host, step, event))
+        self._kept.append((host, _without_graph(step), event))
 
     def take(self) -> tuple[Tensor, StepLosses] | None:
         """The flags and losses of the oldest step that has arrived and was bad, if any; forgets what has arrived."""
@@ -43,6 +42,11 @@ class Deferred:
                 self._kept = []
                 return bad, step
         return None
+
+
+def _without_graph(step: StepLosses) -> StepLosses:
+    """The step as an error needs it: a graph that is kept would keep all activations."""
+    return replace(step, roots={}, spare={}, whole=None)
 
 
 def _arrived(event: torch.cuda.Event | None) -> bool:
