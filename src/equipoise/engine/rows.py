@@ -96,8 +96,7 @@ class Rows:
             wait()
         self._waits = []
         if ranks is not None:
-            for i, heads in enumerate(self._heads):
-                _sum_heads(heads, split.agreed_heads(i), ranks)
+            _sum_heads(self._heads, split, ranks)
         if totals is not None:
             self._buffer.div_(totals[:, None].to(self._buffer))
             for i, heads in enumerate(self._heads):
@@ -165,8 +164,11 @@ def _wide(gradient: Tensor) -> Tensor:
     return gradient.to(torch.promote_types(gradient.dtype, torch.float32))
 
 
-def _sum_heads(heads: dict[Tensor, Tensor], agreed: list[Tensor], ranks: Ranks) -> None:
-    """Sum the gradients of a head over the ranks, those that did not see its task included."""
+def _sum_heads(heads: list[dict[Tensor, Tensor]], split: Split, ranks: Ranks) -> None:
+    """Sum the gradients of all heads over the ranks at once, those that did not see a task included."""
+    agreed = [(own, p) for i, own in enumerate(heads) for p in split.agreed_heads(i)]
     if agreed:
-        flat = torch.cat([heads.get(p, torch.zeros_like(p)).reshape(-1) for p in agreed])
-        heads.update(zip(agreed, views(ranks.sum(flat), agreed), strict=True))
+        flat = torch.cat([own.get(p, torch.zeros_like(p)).reshape(-1) for own, p in agreed])
+        sums = views(ranks.sum(flat), [p for _, p in agreed])
+        for (own, p), gradient in zip(agreed, sums, strict=True):
+            own[p] = gradient
