@@ -70,6 +70,7 @@ def main(steps: int) -> None:
         print(f"{'task':<12}{'first':>12}{'last':>12}{'weight':>12}")
         for i, (task, weight) in enumerate(zip(UNITS, weights, strict=True)):
             print(f"{task:<12}{history[0][i]:>12.4g}{history[-1][i]:>12.4g}{weight:>12.4g}")
+    dist.barrier()  # no rank leaves while another one still talks to it
     dist.destroy_process_group()
 
 

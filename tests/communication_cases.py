@@ -191,7 +191,14 @@ def alone(rank: int, specs: list[str]) -> dict[str, list[int]]:
     return found
 
 
-_NAMES = {2 * TASKS: "2 m", SHARED: "n", TASKS * HEAD: "m h", SHARED + TASKS * HEAD: "n + m h", TASKS**2: "m^2", 4: "4"}
+_NAMES = {
+    2 * TASKS: "2 m",
+    SHARED: "n",
+    TASKS * HEAD: "m h",
+    SHARED + TASKS * HEAD: "n + m h",
+    TASKS**2: "m^2",
+    4: "4",
+}
 
 
 def terms(sizes: list[int]) -> str:

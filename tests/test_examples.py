@@ -90,7 +90,13 @@ def test_the_losses_fall(name: str) -> None:
 
 
 def test_the_ranks_agree() -> None:
-    printed = run("ddp")
+    try:
+        printed = run("ddp")
+    except AssertionError as error:
+        # Seen once in hundreds of runs: a thread of gloo aborts a process that has ended. The recipe itself was done.
+        if "terminate called without an active exception" not in str(error):
+            raise
+        printed = run("ddp")
     said = re.findall(r"^rank (\d): (weights \[.*\], parameters .*)$", printed, re.M)
     assert {rank for rank, _ in said} == {"0", "1"}
     assert said[0][1] == said[1][1]
