@@ -210,9 +210,10 @@ class QM9:
             for name, (found, target) in zip(TARGETS, pairs, strict=True)
         }
 
-    def shared(self, model: nn.Module) -> None:
-        """All of the network but its heads, which the losses tell."""
-        del model
+    def shared(self, model: nn.Module) -> nn.Module:
+        """The encoder."""
+        assert isinstance(model, MessagePassingNet)
+        return model.encoder
 
     def evaluate(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
         """Mean absolute error of each target in report units."""
