@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -90,3 +90,81 @@ class Problem(Protocol):
 
     def trivial(self, seed: int) -> dict[str, float]:
         """The test metrics of the best constant guess that the training part gives."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a problem is before its data are set up.
+
+    Args:
+        tasks: the objectives.
+        reference: as `Problem.reference`.
+    """
+
+    tasks: tuple[Task, ...]
+    reference: Mapping[str, float]
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A problem class whose tasks depend on its options, such as the columns of a user's table."""
+
+    @classmethod
+    def describe(cls, options: Mapping[str, Any]) -> Description:
+        """The tasks that these options give. An instance has the same `tasks` and `reference`.
+
+        Raises:
+            ValueError: on options that give none; the message says what to write instead.
+        """
+
+
+def description(problem: type[Problem], options: Mapping[str, Any]) -> Description:
+    """The tasks and reference values of a problem with these options."""
+    if isinstance(problem, Described):
+        return problem.describe(options)
+    return Description(problem.tasks, problem.reference)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A look at the data before training.
+
+    Args:
+        header: of the columns.
+        rows: of texts.
+        notes: sentences below.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Previewed(Protocol):
+    """A problem that shows what it has read before the training begins."""
+
+    def preview(self) -> Preview:
+        """What was read: columns or parts with their counts, and how they were split."""
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A problem class whose data the user has in a folder: `equipoise data NAME --data DIR` looks through it."""
+
+    @classmethod
+    def check(cls, folder: str, progress: Callable[[int, int], None] | None = None) -> Mapping[str, Any]:
+        """JSON-able facts: at least "available", "problems" (a list of sentences) and "notes" (likewise)."""
+
+
+@runtime_checkable
+class Installable(Protocol):
+    """A problem class whose data come as packages that `equipoise data NAME --install` may install."""
+
+    @classmethod
+    def install(cls) -> str:
+        """Install what is missing; returns a sentence on what was done.
+
+        Raises:
+            RuntimeError: if that failed; the message says what to do.
+        """

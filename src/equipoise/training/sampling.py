@@ -1,0 +1,104 @@
+"""Batches of samples by number, read ahead by threads, in an order that is a function of seed and epoch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+Batch = TypeVar("Batch")
+
+
+class SampleBatches(Generic[Batch]):
+    """A part of the data in batches: shuffled by epoch for training, in its own order to be iterated over.
+
+    Args:
+        read: gives the batch of some samples, by their numbers (b,). It may be called from several threads at once.
+        part: numbers of the samples of this part (n,), int64.
+        size: samples in a batch; the last one of a part may be smaller.
+        seed: of the order of `epoch`, and of what `augment` draws.
+        drop_last: leave out a last batch that is smaller (of `epoch` only), as batch normalisation may need.
+        augment: changes a training batch with a generator that belongs to this batch of this epoch alone, so that
+            neither the number of workers nor a resume changes what is drawn. Not called by plain iteration.
+        workers: threads that read ahead, two batches each; 0 reads when asked. Torch, numpy and image decoders let
+            other threads run while they work, so threads do, and unlike processes they may be started anywhere.
+
+    Raises:
+        ValueError: if there is no sample or a number is below its least value.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Tensor], Batch],
+        part: Tensor,
+        *,
+        size: int,
+        seed: int = 0,
+        drop_last: bool = False,
+        augment: Callable[[Batch, torch.Generator], Batch] | None = None,
+        workers: int = 0,
+    ) -> None:
+        if len(part) == 0:
+            raise ValueError("`part` should hold at least 1 sample. Found 0.")
+        if size < 1:
+            raise ValueError(f"`size` should be at least 1. Found {size}.")
+        if workers < 0:
+            raise ValueError(f"`workers` should be at least 0. Found {workers}.")
+        self.part = part
+        self.seed = seed
+        self._read = read
+        self._size = size
+        self._drop_last = drop_last
+        self._augment = augment
+        self._workers = workers
+
+    def __len__(self) -> int:
+        """The number of batches of an epoch."""
+        return len(self.part) // self._size if self._drop_last else -(-len(self.part) // self._size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All samples in the order of the part, as they are."""
+        batches = self.part.split(self._size)
+        return self._ahead([lambda index=index: self._read(index) for index in batches])  # type: ignore[misc]
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch in an order of its own, from the `start`-th on."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        order = self.part[torch.randperm(len(self.part), generator=generator)]
+        batches = enumerate(order.split(self._size)[: len(self)])
+        return self._ahead(
+            [
+                lambda place=place, index=index: self._training_batch(number, place, index)  # type: ignore[misc]
+                for place, index in batches
+                if place >= start
+            ]
+        )
+
+    def _training_batch(self, number: int, place: int, index: Tensor) -> Batch:
+        batch = self._read(index)
+        if self._augment is None:
+            return batch
+        seed = (self.seed * 1_000_003 + number) * 1_000_003 + place + 1
+        return self._augment(batch, torch.Generator().manual_seed(seed % 2**63))
+
+    def _ahead(self, tasks: list[Callable[[], Batch]]) -> Iterator[Batch]:
+        if self._workers == 0:
+            for task in tasks:
+                yield task()
+            return
+        waiting: deque[Future[Batch]] = deque()
+        with ThreadPoolExecutor(self._workers, "equipoise-read") as pool:
+            try:
+                for task in tasks:
+                    waiting.append(pool.submit(task))
+                    if len(waiting) > 2 * self._workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
