@@ -1,0 +1,66 @@
+"""Image files as tensors: the one place that decodes jpg and png."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+try:
+    from PIL import Image
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "Reading images needs `pillow`, which is not installed. "
+        'Run `pip install "equipoise[celeba]"` or `pip install "equipoise[earth]"`.'
+    ) from error
+
+
+def read_image(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> Tensor:
+    """Decode an image file.
+
+    Other threads run while it decodes and resizes.
+
+    Args:
+        path: of the file, in any format that Pillow knows.
+        size: (H, W) to resize to, the aspect ratio not kept, or None to leave it. Bilinear over the whole footprint
+            of a pixel (Pillow's `BILINEAR`, which is what `torchvision.transforms.Resize` does to such an image).
+
+    Returns:
+        uint8 (3, H, W) from 0 to 255, red, green, blue; grey and palette images are converted.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no image, is cut short, or is damaged where the decoder can tell.
+    """
+    try:
+        with Image.open(path) as image:
+            colour = image.convert("RGB")
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # pillow's readers raise any of these
+        raise ValueError(
+            f"`{path}` should be a whole image file. Found that it cannot be read: {error}. Copy it again."
+        ) from error
+    if size is not None:
+        colour = colour.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    pixels = torch.frombuffer(bytearray(colour.tobytes()), dtype=torch.uint8)
+    return pixels.reshape(colour.height, colour.width, 3).permute(2, 0, 1).contiguous()
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(H, W) of an image file by its header alone.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"`{path}` should be an image file. Found that it cannot be read: {error}."
+        ) from error
