@@ -112,11 +112,43 @@ def test_without_a_baseline_there_is_no_delta_m_and_the_reason_is_said(tmp_path:
     )
 
 
-def test_a_baseline_of_zero_is_a_reason_too(tmp_path: Path) -> None:
-    lines = [*COMPLETE, record("stl:task=b", {"b": 0.0}), record("stl:task=b", {"b": 0.0}, seed=1)]
+@pytest.mark.parametrize("value", [0.0, -0.3])
+def test_delta_m_leaves_out_what_the_single_task_network_did_not_get_above_zero(
+    tmp_path: Path, value: float
+) -> None:
+    lines = [*COMPLETE, record("stl:task=b", {"b": value}), record("stl:task=b", {"b": value}, seed=1)]
     summary = summarise(directory(tmp_path, lines))
-    assert summary.baseline.missing == "a single-task value of zero, which nothing is relative to: b"
-    assert summary.methods[0].delta_m is None
+    assert summary.baseline.left_out == ("b",)
+    assert summary.baseline.missing is None
+    ls, famo = summary.methods
+    assert ls.delta_m == spread(25.0, 50 / 2**0.5, 2)  # of a alone: (0 and 50) %
+    assert famo.changes == {"a": pytest.approx(-50.0)}
+
+
+def test_where_no_single_task_value_is_above_zero_there_is_no_delta_m(tmp_path: Path) -> None:
+    lines = [line for line in COMPLETE if "stl" not in line.method]
+    lines += [record("stl:task=a", {"a": 0.0}), record("stl:task=b", {"b": -1.0})]
+    summary = summarise(directory(tmp_path, lines))
+    assert summary.baseline.missing == "no single-task value is above 0"
+    assert summary.baseline.left_out == ("a", "b")
+    assert [(row.delta_m, row.changes) for row in summary.methods] == [(None, {})] * 2
+
+
+def test_without_baselines_nothing_is_missing_and_there_is_no_delta_m(tmp_path: Path) -> None:
+    shape = dataclasses.replace(SHAPE, baselines="none")
+    summary = summarise(directory(tmp_path, COMPLETE[:4], shape))
+    assert summary.baseline.source == "none"
+    assert summary.baseline.missing == "single-task networks were not asked for"
+    assert summary.missing == ()
+    assert [(row.delta_m, row.changes) for row in summary.methods] == [(None, {})] * 2
+    assert [row.mean_rank for row in summary.methods] == [1.5, 1.5]
+
+
+def test_a_long_list_of_missing_baselines_is_cut(tmp_path: Path) -> None:
+    tasks = tuple(Task(f"t{k}", (Metric(f"t{k}", False, ""),)) for k in range(15))
+    summary = summarise(directory(tmp_path, [record("ls", {"t0": 1.0})], tasks=tasks))
+    assert summary.baseline.missing is not None
+    assert summary.baseline.missing.endswith("t10, t11 and 3 more")
 
 
 def test_the_last_record_of_a_run_counts(tmp_path: Path) -> None:
@@ -153,6 +185,18 @@ def test_a_task_is_learnt_if_it_beats_the_trivial_guess_by_a_fifth(tmp_path: Pat
     summary = summarise(directory(tmp_path, lines, dataclasses.replace(SHAPE, seeds=1)))
     assert [row.not_learnt for row in summary.methods] == [{"a", "b"}, frozenset()]
     assert summary.baseline.not_learnt == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "learnt"), [("", 0.19, False), ("", 0.21, True), ("%", 19.0, False), ("%", 21.0, True)]
+)
+def test_where_the_trivial_guess_is_worth_nothing_a_fifth_of_the_scale_counts(
+    tmp_path: Path, unit: str, value: float, learnt: bool
+) -> None:
+    tasks = (Task("a", (Metric("a r2", True, unit),)),)  # R2 of the training mean is never above 0
+    lines = [make_record("ls", {"test": {"a r2": value}, "trivial": {"a r2": -0.0001}})]
+    (ls,) = summarise(directory(tmp_path, lines, tasks=tasks)).methods
+    assert ls.not_learnt == (frozenset() if learnt else {"a r2"})
 
 
 def test_published_constants_are_an_explicit_choice(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from equipoise.benchmark.records import Plan, Record, append_record, write_plan
+from equipoise.benchmark.records import Baselines, Plan, Record, append_record, write_plan
 from equipoise.training.task import Metric, Task
 
 QM9 = {
@@ -47,7 +47,7 @@ class Shape:
     steps: int = 200
     problem: str = "qm9"
     preset: str = "quick"
-    baselines: str = "own"
+    baselines: Baselines = "own"
 
 
 def qm9_tasks() -> tuple[Task, ...]:
@@ -65,7 +65,7 @@ def make_plan(shape: Shape, tasks: Sequence[Task]) -> Plan:
         methods=shape.methods,
         seeds=tuple(range(shape.seeds)),
         lrs=shape.lrs,
-        baselines="own" if shape.baselines == "own" else "published",
+        baselines=shape.baselines,
         tasks=tuple(tasks),
         config={
             "options": {"molecules": 4000, "width": 32},

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
 
 from equipoise.training.metrics import (
     convergence_difference,
@@ -15,27 +14,28 @@ from equipoise.training.metrics import (
     mean_rank,
     relative_changes,
 )
+from equipoise.training.task import Metric
 
 from .logs import validations
 from .plan import left, pending
 from .published import published, published_benchmarks
-from .records import Plan, Record, RunDirectoryError, read_plan, read_records
+from .records import Baselines, Plan, Record, RunDirectoryError, read_plan, read_records
 from .summary import Baseline, MethodSummary, Spread, Summary
 
 LEARNT_MARGIN = 0.2
+_NAMED = 12  # of a list of tasks in a sentence; the others are counted
 
 
-def summarise(
-    directory: Path, *, baselines: Literal["own", "published"] | None = None, tolerance: float = 0.05
-) -> Summary:
+def summarise(directory: Path, *, baselines: Baselines | None = None, tolerance: float = 0.05) -> Summary:
     """Read a run directory, complete or not, and take means over the seeds.
 
     Of each method only the learning rate with the best validation score on the first seed counts. `delta_m` is
-    taken per seed against the mean over seeds of the single-task runs at their own chosen learning rates.
+    taken per seed against the mean over seeds of the single-task runs at their own chosen learning rates, over the
+    metrics whose single-task value is above 0: a change relative to R2 = -0.1 says nothing.
 
     Args:
         directory: with `plan.json` and `records.jsonl`.
-        baselines: "own" single-task runs or "published" constants; None takes what the plan says.
+        baselines: "own" single-task runs, "published" constants or "none"; None takes what the plan says.
         tolerance: of `equipoise.training.metrics.convergence_epoch`.
 
     Raises:
@@ -50,8 +50,7 @@ def summarise(
         )
     done = [record for record in records if record.status == "ok"]
     own = {task.name: _chosen([r for r in done if r.task == task.name], plan) for task in plan.tasks}
-    source = baselines or plan.baselines
-    baseline = _own(plan, own) if source == "own" else _published(plan)
+    baseline = _baseline(plan, own, baselines or plan.baselines)
     found = {m: _chosen([r for r in done if r.task is None and r.method == m], plan) for m in plan.methods}
     chosen = {method: runs for method, runs in found.items() if runs}
     means = {method: [_mean(runs, metric.name) for metric in plan.metrics] for method, runs in chosen.items()}
@@ -83,7 +82,7 @@ def _method(
         lr=runs[0].lr,
         runs=runs,
         metrics=metrics,
-        not_learnt=_not_learnt(plan, runs, metrics),
+        not_learnt=_not_learnt(plan.metrics, runs, metrics),
         changes=changes,
         delta_m=scores,
         mean_rank=rank,
@@ -104,6 +103,12 @@ def _chosen(runs: Sequence[Record], plan: Plan) -> tuple[Record, ...]:
     return tuple(sorted((run for run in runs if run.lr == best.lr), key=lambda run: run.seed))
 
 
+def _baseline(plan: Plan, runs: Mapping[str, tuple[Record, ...]], source: Baselines) -> Baseline:
+    if source == "none":
+        return Baseline("none", {}, frozenset(), "single-task networks were not asked for")
+    return _own(plan, runs) if source == "own" else _published(plan)
+
+
 def _own(plan: Plan, runs: Mapping[str, tuple[Record, ...]]) -> Baseline:
     values: dict[str, Spread] = {}
     not_learnt: frozenset[str] = frozenset()
@@ -111,10 +116,13 @@ def _own(plan: Plan, runs: Mapping[str, tuple[Record, ...]]) -> Baseline:
         found = runs[task.name]
         own = {m.name: Spread.of(_value(run, m.name) for run in found) for m in task.metrics if found}
         values |= own
-        not_learnt |= _not_learnt(plan, found, own)
+        not_learnt |= _not_learnt(task.metrics, found, own)
     absent = [task.name for task in plan.tasks if not runs[task.name]]
-    reason = f"no finished single-task run of {', '.join(absent)}" if absent else _zero(values)
-    return Baseline("own", values, not_learnt, reason)
+    left_out = tuple(name for name, value in values.items() if value.mean <= 0)
+    reason = f"no finished single-task run of {_listed(absent)}" if absent else None
+    if not reason and len(left_out) == len(plan.metrics):
+        reason = "no single-task value is above 0"
+    return Baseline("own", values, not_learnt, reason, left_out)
 
 
 def _published(plan: Plan) -> Baseline:
@@ -123,29 +131,31 @@ def _published(plan: Plan) -> Baseline:
         return Baseline("published", {}, frozenset(), f"no published single-task numbers of {plan.problem}")
     found = dict(zip(names, published(plan.problem).baseline(names), strict=True))
     absent = [name for name, value in found.items() if value is None]
-    reason = f"no published single-task numbers of {', '.join(absent)}" if absent else None
+    reason = f"no published single-task numbers of {_listed(absent)}" if absent else None
     values = {name: Spread(value, None, 1) for name, value in found.items() if value is not None}
     return Baseline("published", values, frozenset(), reason)
 
 
-def _zero(values: Mapping[str, Spread]) -> str | None:
-    names = [name for name, value in values.items() if value.mean == 0]
-    return f"a single-task value of zero, which nothing is relative to: {', '.join(names)}" if names else None
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _against(
     plan: Plan, runs: tuple[Record, ...], baseline: Baseline
 ) -> tuple[dict[str, float], Spread | None]:
-    usable = {m.name: b.mean for m in plan.metrics if (b := baseline.values.get(m.name)) and b.mean != 0}
-    directions = {metric.name: metric.higher_is_better for metric in plan.metrics}
-    changes = {
-        name: relative_changes([_mean(runs, name)], [reference], [directions[name]])[0]
-        for name, reference in usable.items()
-    }
-    if len(usable) < len(plan.metrics):
+    left_out = frozenset(baseline.left_out)
+    usable = [m for m in plan.metrics if m.name in baseline.values and m.name not in left_out]
+    references = [baseline.values[metric.name].mean for metric in usable]
+    higher = [metric.higher_is_better for metric in usable]
+    if not usable:
+        return {}, None
+    means = relative_changes([_mean(runs, metric.name) for metric in usable], references, higher)
+    changes = {metric.name: change for metric, change in zip(usable, means, strict=True)}
+    if baseline.missing:
         return changes, None
-    rows = ([_value(run, name) for name in usable] for run in runs)
-    return changes, Spread.of(delta_m(row, list(usable.values()), _directions(plan)) for row in rows)
+    rows = ([_value(run, metric.name) for metric in usable] for run in runs)
+    return changes, Spread.of(delta_m(row, references, higher) for row in rows)
 
 
 def _convergence(
@@ -170,18 +180,31 @@ def _convergence(
     return differences, {name: fmean(values) for name, values in found.items() if values}
 
 
-def _not_learnt(plan: Plan, runs: Sequence[Record], metrics: Mapping[str, Spread]) -> frozenset[str]:
+def _not_learnt(
+    asked: Sequence[Metric], runs: Sequence[Record], metrics: Mapping[str, Spread]
+) -> frozenset[str]:
     names = []
-    for metric in plan.metrics:
+    for metric in asked:
         trivial = [run.metrics.get("trivial", {}).get(metric.name) for run in runs]
         known = [value for value in trivial if value is not None]
         if metric.name not in metrics or not known:
             continue
-        gain = fmean(known) - metrics[metric.name].mean
-        gain = -gain if metric.higher_is_better else gain
-        if not gain >= LEARNT_MARGIN * abs(fmean(known)):  # also true of NaN
+        guess = fmean(known)
+        gain = (
+            metrics[metric.name].mean - guess
+            if metric.higher_is_better
+            else guess - metrics[metric.name].mean
+        )
+        if not gain >= LEARNT_MARGIN * _size(metric, guess):  # also true of NaN
             names.append(metric.name)
     return frozenset(names)
+
+
+def _size(metric: Metric, guess: float) -> float:
+    """What the margin is relative to: the trivial guess, or the whole scale where that is worth nothing, as for R2."""
+    if metric.higher_is_better and guess <= 0:
+        return 100.0 if metric.unit == "%" else 1.0
+    return abs(guess)
 
 
 def _missing(plan: Plan, records: Sequence[Record]) -> tuple[str, ...]:

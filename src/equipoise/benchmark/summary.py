@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Literal
 
-from .records import Plan, Record
+from .records import Baselines, Plan, Record
 
 DEMONSTRATION_PRESETS = ("smoke", "quick", "small")
 
@@ -39,7 +38,8 @@ class MethodSummary:
         runs: the finished runs at that learning rate, by seed.
         metrics: test metrics at the selected epochs.
         not_learnt: metrics that do not beat the trivial prediction by 20 %.
-        changes: signed change of each metric against the baseline in percent, lower is better.
+        changes: signed change of each metric against the baseline in percent, lower is better; without those that
+            the baseline leaves out.
         delta_m: over the seeds; None where the baseline is incomplete.
         mean_rank: among the methods of the summary; the baselines are not ranked.
         convergence: convergence difference in epochs; None without epoch logs.
@@ -66,12 +66,21 @@ class MethodSummary:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the methods are compared with: a value per metric, or the reason why that is incomplete."""
+    """What the methods are compared with.
 
-    source: Literal["own", "published"]
+    Args:
+        source: "own" single-task runs, "published" constants, or "none".
+        values: of each metric, where known.
+        not_learnt: metrics that do not beat the trivial prediction by 20 %.
+        missing: why there is no delta_m; None where there is one.
+        left_out: metrics that delta_m leaves out, since nothing is relative to a value that is not above 0.
+    """
+
+    source: Baselines
     values: Mapping[str, Spread]
     not_learnt: frozenset[str]
     missing: str | None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
