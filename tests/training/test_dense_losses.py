@@ -81,7 +81,7 @@ def test_an_unlabelled_pixel_gets_no_gradient() -> None:
         prediction = torch.randn(
             2, 1 if target is depth else 3, 4, 5, generator=generator, requires_grad=True
         )
-        loss(prediction, target).backward()  # type: ignore[operator]
+        loss(prediction, target).backward()
         assert prediction.grad is not None
         assert torch.equal((prediction.grad != 0).any(1), known)
 
