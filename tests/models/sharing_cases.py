@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 import equipoise as eq
 from equipoise.models.multitask import MultiTaskNet
 
+Net = TypeVar("Net", bound=MultiTaskNet)
 METHODS = ("ls", "mgda", "pcgrad", "nashmtl")
 
 
@@ -34,7 +36,7 @@ def convolutional_expert() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def built(make: Callable[[], MultiTaskNet]) -> MultiTaskNet:
+def built(make: Callable[[], Net]) -> Net:
     torch.manual_seed(0)
     return make().double()
 

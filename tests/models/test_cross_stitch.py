@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ def test_features_after_a_unit_are_combined_over_the_tasks(
 @pytest.mark.parametrize(("build", "x"), [(make, vectors()), (make_convolutional, pictures())])
 def test_identities_leave_the_networks_separate(build: Callable[..., CrossStitch], x: Tensor) -> None:
     for per_channel in (False, True):
-        net: Any = built(lambda per_channel=per_channel: build(keep=1.0, per_channel=per_channel))
+        net: Any = built(partial(build, keep=1.0, per_channel=per_channel))
         for task, y in enumerate(net(x)):
             expected = net.heads[task](nn.Sequential(*modules_of(net, task))(x))
             assert torch.allclose(y, expected, rtol=1e-12)

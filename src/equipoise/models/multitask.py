@@ -55,13 +55,15 @@ class MultiTaskNet(nn.Module, ABC):
         found = [head(f) for head, f in zip(self.heads, self.task_features(x), strict=True)]
         return [y.to(torch.promote_types(y.dtype, torch.float32)) for y in found]
 
-    def regulariser(self, x: Tensor) -> Tensor:
-        """What the architecture wants added to the loss of each task (m,); 0 for most.
+    def regulariser(self, x: Tensor) -> list[Tensor]:
+        """What the architecture wants added to the loss of each task, m tensors (); 0 for most.
+
+        They are no tensor (m,), since each loss would then seem to depend on the terms of all tasks.
 
         Args:
             x: the samples that the losses are computed on.
         """
-        return x.new_zeros(len(self.heads), dtype=torch.get_default_dtype())
+        return [x.new_zeros((), dtype=torch.float32) for _ in self.heads]
 
 
 class Experts(nn.ModuleList):
