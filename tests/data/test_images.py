@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from equipoise.data.images import image_size, read_image
+from equipoise.data.images import can_read, image_size, read_image
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -66,8 +66,21 @@ def test_a_file_that_was_cut_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "a.jpg")
 
 
-def test_without_pillow_the_extra_is_named() -> None:
-    code = "import sys; sys.modules['PIL'] = None; import equipoise.data.images"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "needs `pillow`, which is not installed" in done.stderr
-    assert 'pip install "equipoise[celeba]"' in done.stderr
+def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert can_read()
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    for read in (read_image, image_size):
+        with pytest.raises(
+            ModuleNotFoundError, match=r'needs `pillow`, which .* `pip install "equipoise\[celeba\]"`'
+        ):
+            read("a.jpg")
+
+
+def test_pillow_is_not_imported_before_it_is_needed() -> None:
+    code = (
+        "import sys; sys.modules['PIL'] = None; import equipoise.problems.celeba as c; print(c.CelebA.data())"
+    )
+    assert (
+        "img_align"
+        in subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    )

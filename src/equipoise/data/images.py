@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-try:
-    from PIL import Image
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "Reading images needs `pillow`, which is not installed. "
-        'Run `pip install "equipoise[celeba]"` or `pip install "equipoise[earth]"`.'
-    ) from error
+MEND = (
+    "Reading images needs `pillow`, which is not installed. "
+    'Run `pip install "equipoise[celeba]"` or `pip install "equipoise[earth]"`.'
+)
+
+
+def can_read() -> bool:
+    """Whether images can be read here; `MEND` says what to do if not."""
+    return find_spec("PIL") is not None
 
 
 def read_image(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> Tensor:
@@ -30,9 +34,11 @@ def read_image(path: str | os.PathLike[str], *, size: tuple[int, int] | None = N
         uint8 (3, H, W) from 0 to 255, red, green, blue; grey and palette images are converted.
 
     Raises:
+        ModuleNotFoundError: if pillow is missing; the message names the extra.
         FileNotFoundError: if there is no such file.
         ValueError: if it is no image, is cut short, or is damaged where the decoder can tell.
     """
+    Image = _pillow()
     try:
         with Image.open(path) as image:
             colour = image.convert("RGB")
@@ -52,9 +58,11 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(H, W) of an image file by its header alone.
 
     Raises:
+        ModuleNotFoundError: if pillow is missing; the message names the extra.
         FileNotFoundError: if there is no such file.
         ValueError: if it is no image.
     """
+    Image = _pillow()
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -64,3 +72,12 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         raise ValueError(
             f"`{path}` should be an image file. Found that it cannot be read: {error}."
         ) from error
+
+
+def _pillow() -> ModuleType:
+    """Imported when it is needed: what there is can be listed without."""
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(MEND) from error
+    return Image
