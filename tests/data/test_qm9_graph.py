@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from equipoise.data.qm9_graph import chemistry, graph_from_smiles, quiet
+from equipoise.data.chemistry import chemistry, quiet
+from equipoise.data.qm9_graph import graph_from_smiles
 from equipoise.data.qm9_source import Qm9Pack
 
 # Coordinates of molecules 4, 23 and 24 of QM9, which are linear.

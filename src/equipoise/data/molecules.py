@@ -21,15 +21,19 @@ class Molecules:
     """M molecules with A atoms and B bonds in all, laid end to end.
 
     Args:
-        nodes: (A, 11) uint8: one-hot H, C, N, O, F; atomic number; aromatic, sp, sp2, sp3; hydrogen neighbours.
-        positions: (A, 3) float32, Angstrom, to four decimals.
-        bonds: (B, 3) uint8: first atom < second atom, both counted within the molecule; kind 0 single, 1 double,
-            2 triple, 3 aromatic.
+        nodes: (A, f) uint8, features of the atoms. Of QM9 f = 11: one-hot H, C, N, O, F; atomic number; aromatic, sp,
+            sp2, sp3; hydrogen neighbours.
+        positions: (A, 3) float32, Angstrom, to four decimals; (A, 0) for molecules known by their bonds only.
+        bonds: (B, 3) uint8 or wider: first atom < second atom, both counted within the molecule; kind 0 single,
+            1 double, 2 triple, 3 aromatic.
         atom_start: (M + 1,) int64, first atom of each molecule, and A.
         bond_start: (M + 1,) int64, likewise for bonds.
         targets: (M, t) float32, columns and units as the data set says.
         number: (M,) int64, number of each molecule in the data set's own count, from 1.
         counts: how many of them fall into each category, such as where their bonds come from.
+        hops: for molecules without positions (P,) uint8, P the sum of n^2 over their numbers of atoms n: the bonds on
+            the shortest way between atoms i and j at n i + j, 0 where there is no way.
+        hop_start: (M + 1,) int64, where those of each molecule start, and P.
     """
 
     nodes: Tensor
@@ -40,20 +44,23 @@ class Molecules:
     targets: Tensor
     number: Tensor
     counts: Mapping[str, int]
+    hops: Tensor | None = None
+    hop_start: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.number)
 
     def to(self, device: torch.device | str) -> Molecules:
         """Return the molecules with all tensors on a device; 75 MB for all of QM9."""
-        names = ("nodes", "positions", "bonds", "atom_start", "bond_start", "targets", "number")
+        names = ["nodes", "positions", "bonds", "atom_start", "bond_start", "targets", "number"]
+        names += [] if self.hops is None else ["hops", "hop_start"]
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 class Chunk(NamedTuple):
     """b molecules padded to the N atoms of the largest.
 
-    ``nodes (b, N, 11)`` float32, ``edges (b, N, N, 5)`` float32 and ``mask (b, N)`` bool, true where there is an atom.
+    ``nodes (b, N, f)`` float32, ``edges (b, N, N, 5)`` float32 and ``mask (b, N)`` bool, true where there is an atom.
     """
 
     nodes: Tensor
@@ -66,8 +73,8 @@ def dense_chunks(molecules: Molecules, index: Tensor, chunks: int = 4) -> tuple[
 
     The batch is sorted by number of atoms and cut into pieces of equal length (give or take one), each padded to its
     own largest molecule. ``edges[i, j]`` holds the kind of bond as one-hot (single, double, triple, aromatic; zero
-    where there is none) and the distance in Angstrom, for all ordered pairs of atoms: the complete graph of the
-    published code, without self loops. Diagonal and padding are zero.
+    where there is none) and the distance, in Angstrom or, without positions, in bonds, for all ordered pairs of atoms:
+    the complete graph of the published code, without self loops. Diagonal and padding are zero.
 
     Args:
         molecules: all of them.
@@ -98,8 +105,13 @@ def _dense(molecules: Molecules, index: Tensor) -> Chunk:
     mask = place < size[:, None]
     atom = first[:, None] + place * mask
     nodes = molecules.nodes[atom] * mask[:, :, None]
-    positions = molecules.positions[atom]
-    distance = torch.linalg.vector_norm(positions[:, :, None] - positions[:, None], dim=-1)
+    if molecules.hops is None or molecules.hop_start is None:
+        positions = molecules.positions[atom]
+        distance = torch.linalg.vector_norm(positions[:, :, None] - positions[:, None], dim=-1)
+    else:
+        pair = place[:, None] * size[:, None, None] + place
+        pair = pair * (mask[:, :, None] & mask[:, None])
+        distance = molecules.hops[molecules.hop_start[index][:, None, None] + pair].float()
     edges = distance.new_zeros(*distance.shape, EDGE_FEATURES)
     edges[..., BOND_KINDS] = distance * (mask[:, :, None] & mask[:, None])
     bond, row = spans(molecules.bond_start, index)

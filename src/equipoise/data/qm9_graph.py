@@ -1,15 +1,14 @@
-"""Molecular graphs of QM9: bonds and what chemistry says of the atoms. The only file that imports rdkit."""
+"""Molecular graphs of QM9: bonds and what chemistry says of the atoms."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+
+from equipoise.data.chemistry import chemistry
 
 # The longest bond that a SMILES string of QM9 predicts rightly has 1.79 Angstrom; the next longer "bond", of a
 # molecule whose relaxed geometry has another skeleton than its SMILES string, has 2.17.
@@ -100,34 +99,6 @@ class SdfFile:
             )
         positions = mol.GetConformer().GetPositions().reshape(-1).tolist()
         return [atom.GetAtomicNum() for atom in mol.GetAtoms()], positions, graph_from_mol(mol)
-
-
-def quiet() -> AbstractContextManager[Any]:
-    """Hold back rdkit's remarks on molecules that it cannot perceive: they are counted instead."""
-    block: AbstractContextManager[Any] = chemistry().rdBase.BlockLogs()
-    return block
-
-
-@cache
-def chemistry() -> SimpleNamespace:
-    """Import rdkit, or say what to install."""
-    try:
-        from rdkit import Chem, rdBase
-        from rdkit.Chem import rdDetermineBonds
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            'QM9 needs `rdkit`, which is not installed. Run `pip install "equipoise[qm9]"`.'
-        ) from error
-    flags, kinds, hybrids = Chem.SanitizeFlags, Chem.BondType, Chem.HybridizationType
-    return SimpleNamespace(
-        Chem=Chem,
-        rdBase=rdBase,
-        rdDetermineBonds=rdDetermineBonds,
-        # Valences are not checked: about one per cent of gdb9.sdf breaks them.
-        steps=flags.SANITIZE_ALL ^ flags.SANITIZE_PROPERTIES ^ flags.SANITIZE_CLEANUP,
-        kinds={kinds.SINGLE: 0, kinds.DOUBLE: 1, kinds.TRIPLE: 2, kinds.AROMATIC: 3},
-        hybrids=(hybrids.SP, hybrids.SP2, hybrids.SP3),
-    )
 
 
 def _hydrogens(

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from equipoise.data.qm9_graph import SdfFile, quiet
+from equipoise.data.chemistry import quiet
+from equipoise.data.qm9_graph import SdfFile
 from equipoise.data.qm9_source import CATEGORIES, Progress, Record, collect, take
 
 RAW_FILES = ("gdb9.sdf", "gdb9.sdf.csv", "uncharacterized.txt")

@@ -14,7 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from equipoise.data.qm9_graph import Graph, graph_from_smiles, quiet
+from equipoise.data.chemistry import quiet
+from equipoise.data.qm9_graph import Graph, graph_from_smiles
 from equipoise.data.ragged import spans, starts
 
 Progress = Callable[[int, int], None]
