@@ -48,8 +48,8 @@ def losses_of(net: MultiTaskNet, x: Tensor) -> list[Tensor]:
     return [(y.sin() + 2).square().mean() + extra[k] for k, y in enumerate(net(x))]
 
 
-def assert_encoder_is_shared(make: Callable[[], MultiTaskNet], x: Tensor) -> None:
-    """`encoder` holds what two losses reach and nothing else, and every method steps with and without being told."""
+def assert_encoder_is_shared(make: Callable[[], MultiTaskNet], x: Tensor, *, inferred: bool = True) -> None:
+    """`encoder` holds what two losses reach and nothing else, and methods step, told or left to infer it."""
     net = built(make)
     reach = dict.fromkeys(net.parameters(), 0)
     for loss in losses_of(net, x):
@@ -61,22 +61,28 @@ def assert_encoder_is_shared(make: Callable[[], MultiTaskNet], x: Tensor) -> Non
     declared = {named[p] for p in net.encoder.parameters()}
     assert declared == {named[p] for p, tasks in reach.items() if tasks >= 2}
     for name in METHODS:
-        _assert_same_step(net, x, name)
+        _assert_same_step(net, x, name, inferred=inferred)
 
 
-def _assert_same_step(net: MultiTaskNet, x: Tensor, name: str) -> None:
-    gradients = []
-    for told in (True, False):
-        fresh = copy.deepcopy(net)
-        method = eq.build_method(name, n_tasks=len(net.heads))
-        balancer = eq.Balancer(method, shared=fresh.encoder if told else None)
-        torch.manual_seed(3)
-        balancer.backward(losses_of(fresh, x))
-        gradients.append([p.grad for p in fresh.parameters() if p.grad is not None])
-    assert len(gradients[0]) == len(list(net.parameters()))
-    for declared, inferred in zip(*gradients, strict=True):
-        assert torch.allclose(declared, inferred, rtol=1e-9, atol=1e-12)
-    assert max(float(g.abs().max()) for g in gradients[0]) > 1e-6
+def _assert_same_step(net: MultiTaskNet, x: Tensor, name: str, *, inferred: bool) -> None:
+    expected = _gradients(net, x, name, told=True)
+    assert max(float(g.abs().max()) for g in expected) > 1e-6
+    if inferred:
+        for declared, found in zip(expected, _gradients(net, x, name, told=False), strict=True):
+            assert torch.allclose(declared, found, rtol=1e-9, atol=1e-12)
+
+
+def _gradients(net: MultiTaskNet, x: Tensor, name: str, *, told: bool) -> list[Tensor]:
+    """What a method writes to `.grad` of all parameters."""
+    fresh = copy.deepcopy(net)
+    balancer = eq.Balancer(
+        eq.build_method(name, n_tasks=len(net.heads)), shared=fresh.encoder if told else None
+    )
+    torch.manual_seed(3)
+    balancer.backward(losses_of(fresh, x))
+    written = [p.grad for p in fresh.parameters() if p.grad is not None]
+    assert len(written) == len(list(net.parameters()))
+    return written
 
 
 def assert_precise_outputs(net: MultiTaskNet, x: Tensor) -> None:

@@ -71,7 +71,7 @@ def gate_by_hand(gate: Any, sample: Tensor, n: int, k: int) -> tuple[list[float]
 
     def logits(layer: Any) -> list[float]:
         if layer.bias is None:
-            return layer.weight[:, 0].tolist()
+            return [float(value) for value in layer.weight.detach()[:, 0]]
         return [float(b + (w * sample.flatten()).sum()) for w, b in zip(*_detached(layer), strict=True)]
 
     z, a = logits(gate.digits), [math.exp(value) for value in logits(gate.weights)]

@@ -92,7 +92,7 @@ class DSelectK(MultiTaskNet):
         Args:
             x: the samples that the losses are computed on; the mean over them is taken.
         """
-        return [self._term(gate.selectors(x)[1]) for gate in self.gates]
+        return [self._term(gate.selectors(x)[1]) for gate in self.gates if isinstance(gate, SelectorGate)]
 
     def _term(self, r: Tensor) -> Tensor:
         entropy = -(r * r.clamp(min=_FLOOR).log()).sum(dim=(1, 2))
