@@ -14,6 +14,7 @@ from equipoise.models.multitask import MultiTaskNet
 
 Net = TypeVar("Net", bound=MultiTaskNet)
 METHODS = ("ls", "mgda", "pcgrad", "nashmtl")
+MEMORY = ("layerwise", "factored")
 
 
 def vectors(samples: int = 5, inputs: int = 4) -> Tensor:
@@ -62,22 +63,27 @@ def assert_encoder_is_shared(make: Callable[[], MultiTaskNet], x: Tensor, *, inf
     assert declared == {named[p] for p, tasks in reach.items() if tasks >= 2}
     for name in METHODS:
         _assert_same_step(net, x, name, inferred=inferred)
+    rows = _gradients(net, x, "mgda", memory="rows")
+    for memory in MEMORY:
+        for exact, other in zip(rows, _gradients(net, x, "mgda", memory=memory), strict=True):
+            assert torch.allclose(exact, other, rtol=1e-9, atol=1e-12)
 
 
 def _assert_same_step(net: MultiTaskNet, x: Tensor, name: str, *, inferred: bool) -> None:
-    expected = _gradients(net, x, name, told=True)
+    expected = _gradients(net, x, name)
     assert max(float(g.abs().max()) for g in expected) > 1e-6
     if inferred:
         for declared, found in zip(expected, _gradients(net, x, name, told=False), strict=True):
             assert torch.allclose(declared, found, rtol=1e-9, atol=1e-12)
 
 
-def _gradients(net: MultiTaskNet, x: Tensor, name: str, *, told: bool) -> list[Tensor]:
+def _gradients(
+    net: MultiTaskNet, x: Tensor, name: str, *, told: bool = True, memory: str = "auto"
+) -> list[Tensor]:
     """What a method writes to `.grad` of all parameters."""
     fresh = copy.deepcopy(net)
-    balancer = eq.Balancer(
-        eq.build_method(name, n_tasks=len(net.heads)), shared=fresh.encoder if told else None
-    )
+    method = eq.build_method(name, n_tasks=len(net.heads))
+    balancer = eq.Balancer(method, shared=fresh.encoder if told else None, memory=memory)
     torch.manual_seed(3)
     balancer.backward(losses_of(fresh, x))
     written = [p.grad for p in fresh.parameters() if p.grad is not None]

@@ -142,8 +142,8 @@ class SelectorGate(nn.Module):
 
     def selectors(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The weights softmax(a) (b, k) of the selectors, and theirs of the experts, r (b, k, n); b may be 1."""
-        samples = torch.ones(1, 1) if self.inputs is None else flat(x, self.inputs)
-        samples = samples.to(self.weights.weight)
+        weight = self.weights.weight
+        samples = weight.new_ones(1, 1) if self.inputs is None else flat(x, self.inputs)
         a = _precise(self.weights(samples)).softmax(dim=1)
         steps = smooth_step(_precise(self.digits(samples)).unflatten(1, self._shape), self.gamma)
         steps = steps[:, :, None, :]  # (b, k, 1, digits) against codes (n, digits)
