@@ -7,6 +7,7 @@ from equipoise.benchmark.plan import Overrides, Run, make_plan
 from equipoise.benchmark.records import Plan, Record
 from equipoise.benchmark.runner import How, run_plan
 from equipoise.training.outcome import Progress
+from equipoise.training.problem import Preview
 from toy import Toy
 
 
@@ -18,6 +19,7 @@ class Shown:
         self.starts: list[str] = []
         self.ends: list[tuple[str, int]] = []
         self.said: list[str] = []
+        self.previews: list[Preview] = []
         self.steps: dict[str, int] = {}
 
     def began(self, total: int, done: int) -> None:
@@ -37,6 +39,9 @@ class Shown:
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+    def preview(self, preview: Preview) -> None:
+        self.previews.append(preview)
 
 
 def toy_plan(**changes: Any) -> Plan:

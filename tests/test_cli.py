@@ -84,7 +84,7 @@ def test_a_plan_is_shown_and_nothing_is_done() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bench", "tox"], "Error: A problem should be one of qm9, toy. Found 'tox'. Did you mean 'toy'?"),
+        (["bench", "tox"], "toy. Found 'tox'. Did you mean 'toy'?"),
         (["bench", "toy", "--preset", "quik"], "Found 'quik'. Did you mean 'quick'?"),
         (["bench", "toy", "--methods", "ls,go4alig"], "Found 'go4alig'. Did you mean 'go4align'?"),
         (
@@ -95,7 +95,10 @@ def test_a_plan_is_shown_and_nothing_is_done() -> None:
         (["bench", "toy", "--jobs", "0"], "`jobs` should be at least 1. Found 0."),
         (["bench", "toy", "--lr", "fast"], "`lr` should be numbers separated by commas. Found 'fast'."),
         (["bench", "toy", "--lr", "-1"], "`lr` should be different numbers above 0. Found -1."),
-        (["bench", "toy", "--baselines", "mine"], "`baselines` should be own or published. Found 'mine'."),
+        (
+            ["bench", "toy", "--baselines", "mine"],
+            "`baselines` should be one of own, published, none. Found 'mine'.",
+        ),
         (["bench", "toy", "--device", "tpu"], "`device` should be cpu or cuda. Found 'tpu'."),
         (["bench", "toy", "--epochs", "0"], "`epochs` should be greater than or equal to 1. Found 0."),
         (["bench", "toy", "--molecules", "9"], "A setting should be one of"),
@@ -110,9 +113,24 @@ def test_a_plan_is_shown_and_nothing_is_done() -> None:
             "A preset of toy should be one of quick. Found 'x'.",
         ),
         (["report", "nowhere"], "nowhere should be a run directory"),
-        (["report", "nowhere", "--baselines", "x"], "`baselines` should be own or published. Found 'x'."),
+        (
+            ["report", "nowhere", "--baselines", "x"],
+            "`baselines` should be one of own, published, none. Found 'x'.",
+        ),
         (["methods", "fam"], "Found 'fam'. Did you mean 'famo'?"),
-        (["data", "qm8"], "A problem should be one of qm9, toy. Found 'qm8'. Did you mean 'qm9'?"),
+        (["data", "qm8"], "Error: A problem should be one of qm9, "),
+        (["data", "qm8"], "Found 'qm8'. Did you mean 'qm9'?"),
+        (["data", "toy", "--install"], "toy should have data that come as packages. Found that it has none"),
+        (
+            ["data", "toy", "--data", "."],
+            "toy should read its data from a folder to have one checked. Found that",
+        ),
+        (
+            ["data", "--install"],
+            "--install should come with one problem. Found none: write `equipoise data NAME",
+        ),
+        (["bench", "toy", "--data", "d"], "Found 'data'"),
+        (["bench", "toy", "--skip-bad"], "Found 'skip_bad'"),
         (["bench"], "Missing argument"),
         (["bench", "toy", "--nonsense"], "No such option"),
     ],
@@ -241,10 +259,49 @@ def test_methods_are_those_of_the_registry() -> None:
 
 def test_data_says_what_is_there() -> None:
     facts = json.loads(run("data", "--json").stdout)
-    assert set(facts) == {"qm9", "toy"}
+    assert set(facts) == set(PROBLEMS)
     assert facts["qm9"]["targets"]["mu"] == "D"
     shown = run("data", "toy")
     assert shown.stdout == "toy: available\n  licence: none needed\n"
+
+
+def test_a_folder_of_data_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROBLEMS, "own", "toy:OwnTasks")
+    good = run("data", "own", "--data", "whole")
+    assert good.exit_code == 0
+    assert "own: available\n  problems: \n  files: 3\n" in good.stdout
+    bad = run("data", "own", "--data", "half", "--json")
+    assert bad.exit_code == 1
+    assert json.loads(bad.stdout)["own"]["problems"] == ["half: 1 file is missing"]
+
+
+def test_data_packages_are_installed_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROBLEMS, "own", "toy:OwnTasks")
+    done = run("data", "own", "--install")
+    assert done.exit_code == 0
+    assert done.stderr == "Nothing was missing.\n"
+    assert done.stdout.startswith("own: available")
+
+
+@pytest.mark.usefixtures("_no_figures")
+def test_a_table_is_previewed_before_training_and_its_columns_are_the_tasks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(PROBLEMS, "own", "toy:OwnTasks")
+    options = ["--targets", "one, two,three", "--csv", "x.csv", "--skip-bad", "--jobs", "1", "--out", "run"]
+    done = run("bench", "own", *options)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.index("column") < done.stderr.index("ls-lr0.01-seed0 ...")
+    assert "and 5 more rows" in done.stderr
+    assert "x.csv was split by chance." in done.stderr
+    plan = read_plan(Path("run"))
+    assert [task.name for task in plan.tasks] == ["one", "two", "three"]
+    assert plan.config["reference"] == {"one mae": 1.0, "two mae": 1.0, "three mae": 1.0}
+    assert plan.baselines == "none"
+    assert [record.method for record in read_records(Path("run"))] == ["ls"]
+    assert plan.config["options"]["skip_bad"] is True
+    wrong = run("bench", "own", "--targets", "", "--csv", "x.csv")
+    assert (wrong.exit_code, wrong.stderr) == (2, "Error: `targets` should name a column. Found none.\n")
 
 
 def test_a_settings_text_is_read_as_json_where_it_is() -> None:

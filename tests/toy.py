@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing import parent_process
 from pathlib import Path
@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from equipoise.training.domains import Domain, Domains
 from equipoise.training.labels import labelled_losses
-from equipoise.training.problem import Loaders
+from equipoise.training.pictures import Picture
+from equipoise.training.problem import Description, Loaders, Preview
 from equipoise.training.task import Metric, Task
 
 Batch = tuple[Tensor, dict[str, Tensor]]
@@ -263,3 +264,87 @@ class Unready(Toy):
         if parent_process() is not None:
             raise RuntimeError("no memory")
         super().__init__(size)
+
+
+class OwnTasks(Toy):
+    """As many tasks as there are targets, like a table of the user's; the data are those of `Toy`.
+
+    Args:
+        csv: a name.
+        targets: the tasks.
+        skip_bad: changes nothing.
+    """
+
+    name: ClassVar[str] = "own"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {"train": {"epochs": 1}, "methods": ["ls"], "lrs": [1e-2], "seeds": 1, "baselines": "none"}
+    }
+
+    def __init__(self, csv: str = "", targets: Sequence[str] = (), skip_bad: bool = False) -> None:
+        super().__init__()
+        found = self.describe({"targets": targets})
+        self.csv = csv
+        self.tasks, self.reference = found.tasks, found.reference  # type: ignore[misc]
+
+    @classmethod
+    def describe(cls, options: Mapping[str, Any]) -> Description:
+        if not options["targets"]:
+            raise ValueError("`targets` should name a column. Found none.")
+        metrics = {
+            name: Metric(f"{name} mae", higher_is_better=False, unit="") for name in options["targets"]
+        }
+        tasks = tuple(Task(name, (metric,)) for name, metric in metrics.items())
+        return Description(tasks, {metric.name: 1.0 for metric in metrics.values()})
+
+    @classmethod
+    def check(cls, folder: str, progress: Callable[[int, int], None] | None = None) -> Mapping[str, Any]:
+        assert progress is not None
+        progress(3, 3)
+        problems = [f"{folder}: 1 file is missing"] if folder == "half" else []
+        return {"available": not problems, "problems": problems, "files": 3}
+
+    @classmethod
+    def install(cls) -> str:
+        return "Nothing was missing."
+
+    def preview(self) -> Preview:
+        rows = tuple((f"x{i}", "real") for i in range(30))
+        return Preview(("column", "kind"), rows, (f"{self.csv} was split by chance.",))
+
+    def model(self, seed: int) -> nn.Module:
+        return nn.Linear(4, len(self.tasks))
+
+    def losses(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        x, y = batch
+        return {
+            task.name: square(out, y["a"]).mean()
+            for task, out in zip(self.tasks, model(x).unbind(1), strict=True)
+        }
+
+    def evaluate(self, model: nn.Module, loader: Iterable[Any]) -> dict[str, float]:
+        (x, y) = next(iter(loader))
+        return {f"{task.name} mae": float((model(x)[:, 0] - y[:, 0]).abs().mean()) for task in self.tasks}
+
+    def trivial(self, seed: int) -> dict[str, float]:
+        return {f"{task.name} mae": 1.0 for task in self.tasks}
+
+
+class Drawn(Toy):
+    """Shows a picture of one pixel, bright where the model is in evaluation."""
+
+    def pictures(self, model: nn.Module, device: torch.device) -> Sequence[Picture]:
+        assert not torch.is_grad_enabled()
+        shown = torch.full((1, 1, 1), float(not model.training))
+        return [
+            Picture("input", "colour", torch.zeros(1, 3, 1, 1)),
+            Picture("a", "scalar", shown, shown + 1, unit="m"),
+            Picture("b", "classes", torch.zeros(1, 1, 1, dtype=torch.int64), shown.long(), ("land", "sea")),
+        ]
+
+
+class NoValidation(Toy):
+    """A protocol without a validation part: the test part stands in for it."""
+
+    def loaders(self, seed: int) -> Loaders:
+        loaders = super().loaders(seed)
+        return replace(loaders, validation=loaders.test)

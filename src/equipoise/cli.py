@@ -30,8 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
 Problem = Annotated[str, typer.Argument(help="What to train on; `equipoise data` lists the problems.")]
-Preset = Annotated[str, typer.Option(help="The budget: smoke, quick, small or paper.")]
+Preset = Annotated[str, typer.Option(help="The budget, such as smoke, quick, small or paper.")]
 Methods = Annotated[
     str, typer.Option(help="Separated by commas, e.g. ls,go4align:groups=5,nashmtl+every:steps=10.")
 ]
@@ -39,13 +40,17 @@ Lrs = Annotated[str, typer.Option(help="Candidates, e.g. 1e-3,5e-4: chosen per m
 Out = Annotated[Path | None, typer.Option(help="The run directory. [default: runs/PROBLEM-PRESET]")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run directory that was begun.")]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="With --resume: run failed runs again.")]
+Baselines = Annotated[str, typer.Option(help="own, published or none. [default: the preset's]")]
 Jobs = Annotated[
-    int | None,
-    typer.Option(
-        help="Runs at a time, each in a process of its own. [default: one per core, at most 8; 1 on a GPU]"
-    ),
+    int | None, typer.Option(help="Runs at a time. [default: one per core, at most 8; 1 on a GPU]")
 ]
 Molecules = Annotated[int | None, typer.Option(help="How many molecules to sample (qm9).")]
+Data = Annotated[Path | None, typer.Option(help="The folder of the data; see `equipoise data NAME`.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out and count what cannot be read.")]
+Csv = Annotated[Path | None, typer.Option(help="Your own table (table): csv, csv.gz or tsv.")]
+Smiles = Annotated[str | None, typer.Option(help="Its column of molecules; the numbers are targets.")]
+Features = Annotated[str | None, typer.Option(help="Its columns to predict from, separated by commas.")]
+Targets = Annotated[str | None, typer.Option(help="Its columns to predict, separated by commas.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs of each run.")]
 Settings = Annotated[
     list[str] | None,
@@ -71,6 +76,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
     epilog="Examples:\n\nequipoise bench qm9 --preset quick\n\n"
     "equipoise bench qm9 --preset paper --methods ls,famo,go4align,nashmtl --seeds 3 --out runs/paper\n\n"
     "equipoise bench qm9 --preset small --molecules 20000 --set width=16 --plan\n\n"
+    "equipoise bench nyuv2 --data ~/nyuv2 --preset clean\n\n"
+    "equipoise bench table --csv tox21.csv.gz --smiles smiles\n\n"
+    "equipoise bench table --csv houses.csv --features rooms,year,city --targets price,rent\n\n"
     "The score shown on the way is delta_m of the validation metrics against fixed reference values (for qm9 the "
     "published single-task errors), in percent; lower is better. It selects the epoch and the learning rate."
 )
@@ -83,10 +91,16 @@ def bench(
     out: Out = None,
     resume: Resume = False,
     retry_failed: Retry = False,
+    data: Data = None,
+    csv: Csv = None,
+    smiles: Smiles = None,
+    features: Features = None,
+    targets: Targets = None,
+    skip_bad: SkipBad = False,
     molecules: Molecules = None,
     epochs: Epochs = None,
     settings: Settings = None,
-    baselines: Annotated[str, typer.Option(help="own single-task runs, or published constants.")] = "own",
+    baselines: Baselines = "",
     jobs: Jobs = None,
     device: Device = "",
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be run, and end.")] = False,
@@ -96,7 +110,8 @@ def bench(
     with errors_said(debug):
         from equipoise import actions
 
-        changes = actions.settings(settings, molecules=molecules, epochs=epochs)
+        own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
+        changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
         overrides = actions.overrides(methods, seeds, lr, baselines, changes)
         made = actions.make_plan(problem, preset, overrides, device, command=_command())
         where = out or Path("runs") / f"{problem}-{preset}"
@@ -120,6 +135,12 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of split, parameters and order of the data.")] = 0,
     out: Out = None,
     resume: Resume = False,
+    data: Data = None,
+    csv: Csv = None,
+    smiles: Smiles = None,
+    features: Features = None,
+    targets: Targets = None,
+    skip_bad: SkipBad = False,
     molecules: Molecules = None,
     epochs: Epochs = None,
     settings: Settings = None,
@@ -130,7 +151,8 @@ def train(
     with errors_said(debug):
         from equipoise import actions
 
-        changes = actions.settings(settings, molecules=molecules, epochs=epochs)
+        own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
+        changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
         changed = actions.one_run(method, seed, lr, changes)
         made = actions.make_plan(problem, preset, changed, device, command=_command(), one_lr=True)
         where = out or Path("runs") / f"{problem}-{preset}-{actions.first_run_id(made)}"
@@ -142,7 +164,9 @@ def train(
 @app.command(epilog="Example:\n\nequipoise report runs/qm9-quick")
 def report(
     directory: Directory,
-    baselines: Annotated[str | None, typer.Option(help="own or published, instead of the plan's.")] = None,
+    baselines: Annotated[
+        str | None, typer.Option(help="own, published or none, instead of the plan's.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Print the tables of a run directory and write its report."""
@@ -178,35 +202,35 @@ def methods(
         from equipoise import actions
 
         if choose:
-            actions.print_advice(*_wants(tasks, roomy, missing, prefer))
+            from equipoise.advice import NO_ANSWER, asked
+
+            try:
+                wants = asked(tasks, roomy, missing, prefer, prompt=typer.prompt, confirm=typer.confirm)
+            except typer.Abort:
+                raise ValueError(NO_ANSWER) from None
+            actions.print_advice(*wants)
             return
         form = "json" if as_json else "markdown" if markdown else "text"
         actions.print_methods(name, form)
 
 
-def _wants(
-    tasks: int | None, roomy: bool | None, missing: bool | None, prefer: str | None
-) -> tuple[int, bool, bool, str]:
-    """What the advice depends on; asks for what is None."""
-    from equipoise.advice import PREFERENCES
-
-    question = "Prefer " + "; ".join(f"{name} ({meaning})" for name, meaning in PREFERENCES.items())
-    try:
-        prefer = prefer or typer.prompt(question, default="balance")
-        tasks = typer.prompt("How many tasks", type=int) if tasks is None else tasks
-        roomy = typer.confirm("Room and time for a gradient per task?") if roomy is None else roomy
-        missing = typer.confirm("Do batches lack labels of some tasks?") if missing is None else missing
-    except typer.Abort:
-        raise ValueError(
-            "Every question should have an answer. Found none: give --tasks, --roomy or --no-roomy, "
-            "--missing-labels or --all-labels, and --prefer."
-        ) from None
-    return tasks, roomy, missing, prefer
-
-
-@app.command(epilog="Examples:\n\nequipoise data\n\nequipoise data qm9 --json")
-def data(
+@app.command(
+    name="data",
+    epilog="Examples:\n\nequipoise data\n\nequipoise data qm9 --json\n\nequipoise data earth --install\n\n"
+    "equipoise data nyuv2 --data ~/nyuv2",
+)
+def show_data(
     problem: Annotated[str | None, typer.Argument(help="One problem; all of them if left out.")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--data", help="A folder to look through: counts, shapes, ranges, what is missing."),
+    ] = None,
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install", help="Install the packages that hold the data, without their dependencies."
+        ),
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -214,11 +238,15 @@ def data(
     with errors_said(debug):
         from equipoise import actions
 
-        found = actions.data(problem)
+        if install:
+            typer.echo(actions.install_data(problem), err=True)
+        found = actions.data(problem) if folder is None else actions.check_data(problem, folder)
         if as_json:
             typer.echo(json.dumps(found, indent=1))
         else:
             actions.print_data(found)
+        if folder is not None and not all(facts["available"] for facts in found.values()):
+            raise typer.Exit(1)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from equipoise.benchmark.runner import Show
     from equipoise.report.tables import Cell, Table
     from equipoise.training.outcome import Progress as Position
+    from equipoise.training.problem import Preview
 
 _NAME_WIDTH = 24  # of the first column of the results; longer names go on in the next line
+_PREVIEW_ROWS = 25
 _SPEED_SECONDS = 3600.0  # over which the speed is averaged: runs differ in cost, so a short look misleads
 
 
@@ -100,6 +102,10 @@ class Bars:
         """Print a line above the bars."""
         self._bars.console.print(Text(text))
 
+    def preview(self, preview: Preview) -> None:
+        """Print a look at the data above the bars."""
+        _print_preview(self._bars.console, preview)
+
     def _move(self) -> None:
         under_way = sum(part for _, part in self._runs.values())
         self._bars.update(self._all, completed=self._done + under_way)
@@ -149,6 +155,10 @@ class Lines:
         """Print a line."""
         self._console.print(Text(text), soft_wrap=True)
 
+    def preview(self, preview: Preview) -> None:
+        """Print a look at the data."""
+        _print_preview(self._console, preview)
+
 
 def say(text: str) -> None:
     """Print a line as it is."""
@@ -182,14 +192,22 @@ def print_results(metrics: Table, ranking: Table) -> None:
         console.print(Text(note, style="dim"), soft_wrap=True)
 
 
-def print_rows(header: list[str], rows: list[list[str]]) -> None:
+def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None) -> None:
     """Print a table of texts."""
     shown = RichTable()
     for name in header:
         shown.add_column(Text(name), overflow="fold")
     for row in rows:
         shown.add_row(*map(Text, row))
-    Console().print(shown)
+    (console or Console()).print(shown)
+
+
+def _print_preview(console: Console, preview: Preview) -> None:
+    """The first rows, those that were left out as a number, and the notes."""
+    print_rows(preview.header, preview.rows[:_PREVIEW_ROWS], console)
+    more = len(preview.rows) - _PREVIEW_ROWS
+    for note in ([f"and {more} more rows"] if more > 0 else []) + list(preview.notes):
+        console.print(Text(note), soft_wrap=True)
 
 
 def _styled(cell: Cell) -> Text:

@@ -81,7 +81,7 @@ def left_behind(where: Path) -> tuple[Any, ...]:
     """All that a run leaves, but for the clock."""
     state = load_checkpoint(where / "run.pt", print)
     assert state is not None
-    for name in ("seconds", "peak_memory_mb"):
+    for name in ("seconds", "data_seconds", "evaluation_seconds", "peak_memory_mb"):
         state["position"].pop(name)
     return state, rows(where / "logs" / "steps.csv"), rows(where / "logs" / "epochs.csv")
 

@@ -7,17 +7,17 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 from equipoise.build import build_method
 from equipoise.core import MethodSpec
 from equipoise.core.names import check_known
 from equipoise.training.config import RunConfig, TrainConfig
-from equipoise.training.problem import Problem
+from equipoise.training.problem import Description, Problem, description
 from equipoise.training.setup import task_of
 
 from .provenance import source_commit, versions
-from .records import Plan, Record
+from .records import Baselines, Plan, Record
 
 
 class PlanError(ValueError):
@@ -32,14 +32,14 @@ class Overrides:
         methods: labels.
         seeds: of the runs; the first one also serves to choose the learning rate.
         lrs: candidates of the learning rate.
-        baselines: own single-task runs, the published constants, or as the preset says.
+        baselines: "own" single-task runs, the "published" constants, "none", or as the preset says.
         settings: options of the problem and fields of `TrainConfig`, by name.
     """
 
     methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     lrs: tuple[float, ...] = ()
-    baselines: Literal["own", "published"] = "own"
+    baselines: Baselines | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -72,8 +72,8 @@ def make_plan(
 ) -> Plan:
     """The plan of a preset with a user's changes, everything checked that can be without data.
 
-    A preset is a mapping with "options" of the problem, "train" settings, "methods", "lrs" and the number of
-    "seeds".
+    A preset is a mapping with "options" of the problem, "train" settings, "methods", "lrs", the number of "seeds",
+    and "baselines" if they are not to be "own". The tasks are those of `training.problem.description`.
 
     Args:
         problem: the class of the problem.
@@ -94,19 +94,20 @@ def make_plan(
             f"`lr` should be different numbers above 0. Found {', '.join(f'{lr:g}' for lr in lrs)}."
         )
     options, train = _settings(problem, base, changed.settings)
+    described = _described(problem, options)
     return Plan(
         problem=problem.name,
         preset=preset,
-        methods=tuple(_labels(problem, changed.methods or base["methods"])),
+        methods=tuple(_labels(problem, described, changed.methods or base["methods"])),
         seeds=changed.seeds or tuple(range(base["seeds"])),
         lrs=lrs,
-        baselines=changed.baselines,
-        tasks=problem.tasks,
+        baselines=changed.baselines or base.get("baselines", "own"),
+        tasks=described.tasks,
         config={
             "options": options,
             "train": train.model_dump(),
             "device": device,
-            "reference": dict(problem.reference),
+            "reference": dict(described.reference),
         },
         command=command,
         versions=versions(),
@@ -216,17 +217,24 @@ def _settings(
     return {**base.get("options", {}), **chosen}, settings
 
 
-def _labels(problem: type[Problem], methods: Sequence[str]) -> list[str]:
-    labels = [_label(problem, text) for text in methods]
+def _described(problem: type[Problem], options: Mapping[str, Any]) -> Description:
+    try:
+        return description(problem, options)
+    except (ValueError, OSError, ImportError) as error:
+        raise PlanError(str(error)) from error
+
+
+def _labels(problem: type[Problem], described: Description, methods: Sequence[str]) -> list[str]:
+    names = [task.name for task in described.tasks]
+    labels = [_label(problem, names, text) for text in methods]
     for label in labels:
         if labels.count(label) > 1:
             raise PlanError(f"`methods` should be different from each other. Found {label} more than once.")
     return labels
 
 
-def _label(problem: type[Problem], text: str) -> str:
+def _label(problem: type[Problem], names: Sequence[str], text: str) -> str:
     """The full label of a method: with the defaults of the problem, and built once to check it."""
-    names = [task.name for task in problem.tasks]
     defaults = problem.method_defaults
     try:
         spec = MethodSpec.parse(text)

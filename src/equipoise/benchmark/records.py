@@ -13,6 +13,7 @@ from typing import Any, Literal
 from equipoise.training.task import Metric, Task
 
 PLAN_FORMAT = 1
+Baselines = Literal["own", "published", "none"]
 
 
 class RunDirectoryError(ValueError):
@@ -39,7 +40,7 @@ class Record:
         best_epoch: the selected epoch, counted from 1.
         epochs: how many were run.
         steps: how many training steps were run.
-        seconds: of training only.
+        seconds: of training only, waiting for batches included.
         seconds_per_step: of training only.
         peak_memory_mb: peak resident or device memory in MB, where known.
         fallbacks: steps in which a solver fell back.
@@ -48,6 +49,8 @@ class Record:
         versions: python, torch, equipoise, platform, threads.
         git: commit of the source, where known.
         started: ISO time.
+        data_seconds: of `seconds`, waiting for batches; None in records of older versions.
+        evaluation_seconds: of looking at validation and test part, besides `seconds`; None likewise.
     """
 
     run_id: str
@@ -73,6 +76,8 @@ class Record:
     versions: Mapping[str, Any]
     git: str | None
     started: str
+    data_seconds: float | None = None
+    evaluation_seconds: float | None = None
 
     def to_json(self) -> str:
         """One line of strict JSON; numbers that are not finite become null."""
@@ -105,7 +110,7 @@ class Plan:
         methods: labels of the methods, in the order of the tables.
         seeds: one run per seed.
         lrs: candidates of the learning rate.
-        baselines: "own" single-task runs or the "published" constants.
+        baselines: "own" single-task runs, the "published" constants, or "none".
         tasks: with their metrics, in the order of the tables.
         config: resolved configuration of the problem, the model and the training.
         command: the command line that made it.
@@ -119,7 +124,7 @@ class Plan:
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     lrs: tuple[float, ...]
-    baselines: Literal["own", "published"]
+    baselines: Baselines
     tasks: tuple[Task, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""

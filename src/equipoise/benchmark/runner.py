@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from equipoise.training.outcome import Hooks, InterruptedRunError, Progress
-from equipoise.training.problem import Problem
+from equipoise.training.problem import Preview, Previewed, Problem
 from equipoise.training.storage import StorageError, storing
 
 from .directory import opened
@@ -44,6 +44,9 @@ class Show(Protocol):
 
     def say(self, text: str) -> None:
         """Something that the user should know."""
+
+    def preview(self, preview: Preview) -> None:
+        """What was read of the data, before anything is trained on it."""
 
 
 class WorkerError(RuntimeError):
@@ -104,6 +107,8 @@ def _run(job: _Job, problem: type[Problem], jobs: int) -> None:
     if "progress" in inspect.signature(problem).parameters:
         options["progress"] = job.show.loading
     prepared = problem(**options)
+    if isinstance(prepared, Previewed):
+        job.show.preview(prepared.preview())
     with _stop_signal(job.show) as stop:
         if jobs == 1:
             _in_process(job, prepared, stop)

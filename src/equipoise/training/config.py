@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from equipoise.engine.memory import MODES
 
 try:
-    from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+    from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
     from pydantic_core import PydanticCustomError
 except ImportError as error:  # pragma: no cover - tested in a subprocess
     raise ImportError('Training runs need pydantic: pip install "equipoise[cli]".') from error
@@ -44,6 +44,13 @@ class TrainConfig(Settings):
         plateau_factor: what the learning rate is multiplied with when the score stalls.
         plateau_patience: looks without a better score before that happens.
         min_lr: where the learning rate stops to fall.
+        schedule: of the learning rate: "plateau" as above, "step", or "constant"; see `equipoise.training.schedule`.
+        step_epochs: epochs from one fall to the next, for "step".
+        step_factor: what the learning rate is multiplied with then.
+        weight_decay: of the model's parameters, as Adam's L2 penalty.
+        report: "best": the test metrics at the epoch with the best validation score. "last": their mean over the last
+            `last_epochs` epochs, and no epoch is selected.
+        last_epochs: see `report`.
         precision: of the forward passes of training: "float32" leaves the problem's own alone, "bf16" and "fp16" run
             them under autocast, "fp16" with a loss scaler. Parameters and evaluation keep their precision.
         accumulate: labelled micro-batches in each step of the optimizer; see `equipoise.training.stepping`.
@@ -61,6 +68,12 @@ class TrainConfig(Settings):
     plateau_factor: float = Field(default=0.7, gt=0, lt=1)
     plateau_patience: int = Field(default=5, ge=0)
     min_lr: float = Field(default=1e-5, ge=0)
+    schedule: Literal["plateau", "step", "constant"] = "plateau"
+    step_epochs: int = Field(default=100, ge=1)
+    step_factor: float = Field(default=0.5, gt=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    report: Literal["best", "last"] = "best"
+    last_epochs: int = Field(default=10, ge=1)
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     accumulate: int = Field(default=1, ge=1)
     memory: str = "auto"
@@ -74,6 +87,14 @@ class TrainConfig(Settings):
         if memory not in MODES:
             raise PydanticCustomError("memory", f"Input should be one of {', '.join(MODES)}")
         return memory
+
+    @field_validator("report")
+    @classmethod
+    def _runs_to_its_end(cls, report: str, info: ValidationInfo) -> str:
+        """The last epochs of a run that may stop early are not those of the protocol."""
+        if report == "last" and info.data.get("patience") is not None:
+            raise PydanticCustomError("report", "Input should be best where `patience` may stop a run early")
+        return report
 
 
 class RunConfig(Settings):

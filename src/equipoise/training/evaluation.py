@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -67,6 +68,31 @@ class Evaluation:
         return delta_m(values, reference, [metric.higher_is_better for metric in self._metrics])
 
 
+class LastEpochs:
+    """The metrics of the last epochs, for protocols that select none."""
+
+    def __init__(self) -> None:
+        self.validation: list[dict[str, float]] = []
+        self.test: list[dict[str, float]] = []
+
+    def add(self, validation: dict[str, float], test: dict[str, float]) -> None:
+        """Take in one epoch."""
+        self.validation.append(validation)
+        self.test.append(test)
+
+    def means(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Validation and test metrics, each the mean over these epochs."""
+        return _means(self.validation), _means(self.test)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes."""
+        return {"validation": self.validation, "test": self.test}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.validation, self.test = list(state["validation"]), list(state["test"])
+
+
 class Best:
     """The model of the best epoch so far, and its metrics on the validation part."""
 
@@ -86,3 +112,7 @@ class Best:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         self.metrics, self.model = state["metrics"], state["model"]
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: fmean(row[name] for row in rows) for name in rows[0]}

@@ -14,10 +14,11 @@ from equipoise.engine import Balancer
 
 from .batches import StepBatches
 from .config import RunConfig
-from .evaluation import Best, Evaluation
+from .evaluation import Best, Evaluation, LastEpochs
 from .logs import Row, RunLog
 from .memory import PeakMemory
 from .outcome import Hooks, InterruptedRunError, Outcome, Progress
+from .pictures import Pictured, save_pictures
 from .position import Position
 from .precision import loss_scaler
 from .problem import Problem
@@ -25,14 +26,17 @@ from .saving import Saver, Stateful
 from .setup import optimizer_of, stream_seed, task_of, with_streams
 from .stepping import Stepper
 
-_LOGGED_STEPS = 2000  # at most this many rows of a run's steps
+_LOGGED_STEPS = 2000  # at most this many rows of a run's steps,
+_LOGGED_NUMBERS = 100_000  # and about this many losses and weights in them, but
+_LEAST_STEPS = 50  # at least this many rows
 
 
 class Trainer:
     """Trains one model by one method, selects an epoch by the validation part, and reads the test part once.
 
-    Adam, and ReduceLROnPlateau on the selection score: delta_m of the validation metrics against the
-    problem's fixed reference values, over the task's own metrics in a single-task run (`stl:task=NAME`).
+    Adam. The selection score, which the learning rate may follow too, is delta_m of the validation metrics against
+    the problem's fixed reference values, over the task's own metrics in a single-task run (`stl:task=NAME`). With
+    `report="last"` nothing is selected: the test part is read in each of the last epochs, and their mean reported.
     The same configuration gives the same numbers, bit for bit on a CPU with a given number of threads,
     however often the run is stopped and resumed.
 
@@ -68,6 +72,7 @@ class Trainer:
         self._evaluation = Evaluation(problem, self._model, metrics, self._device)
         self._prepare(method)
         self._best = Best()
+        self._last = LastEpochs()
         self._at = Position()
         self._saver = Saver(checkpoint, config, self._device, self.hooks.say)
         self._memory = PeakMemory(self._device)
@@ -121,7 +126,8 @@ class Trainer:
             )
         torch.manual_seed(stream_seed(self.config.seed, "training"))
         at = self._at = self._saver.resume(self._parts())
-        every = math.ceil(self.steps / _LOGGED_STEPS)
+        rows = max(min(_LOGGED_STEPS, _LOGGED_NUMBERS // (2 * len(self.tasks))), _LEAST_STEPS)
+        every = math.ceil(self.steps / rows)
         log = RunLog(self._folder, self.tasks, every=every, step=at.step, epoch=at.epoch)
         try:
             while not self._finished():
@@ -141,11 +147,12 @@ class Trainer:
         self._model.train()
         epoch = self._batches.epoch(at.epoch, at.batch)
         while at.step < self.steps:
-            began = time.perf_counter()
+            began, waited = time.perf_counter(), epoch.waited
             record = self._stepper.step(epoch, at)
             if record is None:
                 return
             at.seconds += time.perf_counter() - began
+            at.data_seconds += epoch.waited - waited
             log.step(at.step, at.epoch, record)
             self._after_step(log)
 
@@ -163,9 +170,14 @@ class Trainer:
         row: Row = {"epoch": at.epoch, "step": at.step, "seconds": at.seconds}
         row["lr"] = self._optimizer.param_groups[0]["lr"]
         row.update(self._labels())
-        last = at.epoch == train.epochs or at.step >= self.steps
-        if last or at.epoch % train.evaluate_every == 0:
-            row.update(self._validate())
+        counts = self._counts
+        score = None
+        if counts or at.epoch % train.evaluate_every == 0:
+            began = time.perf_counter()
+            row.update(self._validate(counts))
+            score = at.score
+            at.evaluation_seconds += time.perf_counter() - began
+        self._scheduler.end_epoch(score)
         log.epoch(row)
         at.epoch, at.batch, at.unlabelled, at.overflows = at.epoch + 1, 0, 0, 0
         self._stepper.tally.clear()
@@ -190,38 +202,66 @@ class Trainer:
         row.update({name: count for name, count in passed.items() if count})
         return row
 
-    def _validate(self) -> Row:
+    @property
+    def _counts(self) -> bool:
+        """Whether this epoch is one of those that have to be looked at: the last, or of the last that are reported."""
+        train, at = self.config.train, self._at
+        if at.step >= self.steps:
+            return True
+        last = min(train.epochs, math.ceil(self.steps / self._batches.steps_per_epoch))
+        return at.epoch > last - (train.last_epochs if train.report == "last" else 1)
+
+    def _validate(self, counts: bool) -> Row:
         at = self._at
         metrics = self._evaluation.validate(self._loaders.validation, at.epoch)
         at.score = self._evaluation.score(metrics)
-        self._scheduler.step(at.score)
+        if counts and self.config.train.report == "last":
+            same = self._loaders.test is self._loaders.validation
+            self._last.add(metrics, metrics if same else self._evaluation.measure(self._loaders.test))
         at.stale += 1
         if at.score < at.best_score:
             at.best_score, at.best_epoch, at.stale = at.score, at.epoch, 0
             self._best.keep(metrics, self._model)
         return {**{f"val_{name}": value for name, value in metrics.items()}, "val_score": at.score}
 
+    def _reported(self) -> tuple[dict[str, float], dict[str, float], int]:
+        """Validation and test metrics, and the epoch that they are of; the model is then that epoch's."""
+        if self.config.train.report == "last":
+            return *self._last.means(), self._at.epoch - 1
+        self._model.load_state_dict(self._best.model)
+        test = self._loaders.test
+        same = test is self._loaders.validation
+        found = dict(self._best.metrics) if same else self._evaluation.measure(test)
+        return self._best.metrics, found, self._at.best_epoch
+
     def _outcome(self) -> Outcome:
         at = self._at
-        self._model.load_state_dict(self._best.model)
-        trivial = self.problem.trivial(self.config.seed)
-        metrics = {
-            "validation": self._best.metrics,
-            "test": self._evaluation.measure(self._loaders.test),
-            "trivial": self._evaluation.chosen(trivial),
-        }
+        began = time.perf_counter()
+        validation, test, epoch = self._reported()
+        at.evaluation_seconds += time.perf_counter() - began
+        trivial = self._evaluation.chosen(self.problem.trivial(self.config.seed))
+        self._keep_pictures()
         return Outcome(
-            metrics=metrics,
-            validation_score=at.best_score,
-            best_epoch=at.best_epoch,
+            metrics={"validation": validation, "test": test, "trivial": trivial},
+            validation_score=self._evaluation.score(validation),
+            best_epoch=epoch,
             epochs=at.epoch - 1,
             steps=at.step,
             seconds=at.seconds,
             seconds_per_step=at.seconds / at.step,
+            data_seconds=at.data_seconds,
+            evaluation_seconds=at.evaluation_seconds,
             peak_memory_mb=self._peak_memory(),
             fallbacks=self._stepper.fallbacks,
             parameters=sum(parameter.numel() for parameter in self._model.parameters()),
         )
+
+    def _keep_pictures(self) -> None:
+        """Keep what the model does on a few images, where the problem shows such, for runs of all tasks."""
+        if isinstance(self.problem, Pictured) and len(self.tasks) == len(self.problem.tasks):
+            self._model.eval()
+            with torch.no_grad():
+                save_pictures(self._folder, self.problem.pictures(self._model, self._device))
 
     def _peak_memory(self) -> float | None:
         peaks = [peak for peak in (self._at.peak_memory_mb, self._memory.read()) if peak is not None]
@@ -231,6 +271,7 @@ class Trainer:
         return {
             "model": self._model,
             "best": self._best,
+            "last": self._last,
             "optimizer": self._optimizer,
             "scheduler": self._scheduler,
             "balancer": self._balancer,

@@ -61,6 +61,8 @@ class Outcome:
     steps: int
     seconds: float
     seconds_per_step: float
+    data_seconds: float
+    evaluation_seconds: float
     peak_memory_mb: float | None
     fallbacks: int
     parameters: int

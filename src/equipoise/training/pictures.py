@@ -43,12 +43,23 @@ class Pictured(Protocol):
     """A problem that can show what a model does."""
 
     def pictures(self, model: nn.Module, device: torch.device) -> Sequence[Picture]:
-        """The input first, then a picture per task, on fixed images of the validation part; `model` is in evaluation."""
+        """The input first, then a picture per task, on fixed images of the validation part.
+
+        The model is in evaluation mode, and no gradient is kept.
+        """
 
 
 def save_pictures(folder: Path, pictures: Sequence[Picture]) -> None:
-    """Write the pictures of a run into its folder, whole or not at all."""
-    content = [{**asdict(picture), "classes": list(picture.classes)} for picture in pictures]
+    """Write the pictures of a run into its folder, whole or not at all; real numbers with 16 bits."""
+    content = [
+        {
+            **asdict(picture),
+            "classes": list(picture.classes),
+            "truth": _small(picture.truth),
+            "prediction": None if picture.prediction is None else _small(picture.prediction),
+        }
+        for picture in pictures
+    ]
     temporary = folder / f"{FILE}.tmp"
     with storing(folder):
         torch.save(content, temporary)
@@ -61,3 +72,8 @@ def load_pictures(folder: Path) -> list[Picture]:
         return []
     content = torch.load(folder / FILE, weights_only=True)
     return [Picture(**{**entry, "classes": tuple(entry["classes"])}) for entry in content]
+
+
+def _small(values: Tensor) -> Tensor:
+    values = values.detach().cpu()
+    return values.half() if values.is_floating_point() else values.to(torch.int16)

@@ -17,7 +17,9 @@ class Position:
         second: batches of the validation part that the method has seen.
         unlabelled: batches of this epoch without any label.
         overflows: steps of this epoch that the loss scaler has skipped.
-        seconds: of training.
+        seconds: of the steps, waiting for their batches included.
+        data_seconds: of waiting for batches.
+        evaluation_seconds: of looking at the validation part.
         score: of the last look at the validation part.
         best_score: of the best one.
         best_epoch: after which it was.
@@ -32,6 +34,8 @@ class Position:
     unlabelled: int = 0
     overflows: int = 0
     seconds: float = 0.0
+    data_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     score: float | None = None
     best_score: float = math.inf
     best_epoch: int = 0

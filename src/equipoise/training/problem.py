@@ -152,6 +152,8 @@ class Previewed(Protocol):
 class Checkable(Protocol):
     """A problem class whose data the user has in a folder: `equipoise data NAME --data DIR` looks through it."""
 
+    name: ClassVar[str]
+
     @classmethod
     def check(cls, folder: str, progress: Callable[[int, int], None] | None = None) -> Mapping[str, Any]:
         """JSON-able facts: at least "available", "problems" (a list of sentences) and "notes" (likewise)."""

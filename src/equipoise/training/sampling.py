@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Generic, TypeVar
 
 import torch
@@ -63,20 +64,15 @@ class SampleBatches(Generic[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         """All samples in the order of the part, as they are."""
         batches = self.part.split(self._size)
-        return self._ahead([lambda index=index: self._read(index) for index in batches])  # type: ignore[misc]
+        return _read_ahead([partial(self._read, index) for index in batches], self._workers)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch in an order of its own, from the `start`-th on."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         order = self.part[torch.randperm(len(self.part), generator=generator)]
-        batches = enumerate(order.split(self._size)[: len(self)])
-        return self._ahead(
-            [
-                lambda place=place, index=index: self._training_batch(number, place, index)  # type: ignore[misc]
-                for place, index in batches
-                if place >= start
-            ]
-        )
+        batches = list(enumerate(order.split(self._size)))[start : len(self)]
+        tasks = [partial(self._training_batch, number, place, index) for place, index in batches]
+        return _read_ahead(tasks, self._workers)
 
     def _training_batch(self, number: int, place: int, index: Tensor) -> Batch:
         batch = self._read(index)
@@ -85,20 +81,20 @@ class SampleBatches(Generic[Batch]):
         seed = (self.seed * 1_000_003 + number) * 1_000_003 + place + 1
         return self._augment(batch, torch.Generator().manual_seed(seed % 2**63))
 
-    def _ahead(self, tasks: list[Callable[[], Batch]]) -> Iterator[Batch]:
-        if self._workers == 0:
-            for task in tasks:
-                yield task()
-            return
-        waiting: deque[Future[Batch]] = deque()
-        with ThreadPoolExecutor(self._workers, "equipoise-read") as pool:
-            try:
-                for task in tasks:
-                    waiting.append(pool.submit(task))
-                    if len(waiting) > 2 * self._workers:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+
+def _read_ahead(tasks: Sequence[Callable[[], Batch]], workers: int) -> Iterator[Batch]:
+    """What the tasks give, in their order, computed by threads before it is asked for."""
+    if workers == 0:
+        yield from (task() for task in tasks)
+        return
+    pool = ThreadPoolExecutor(workers, "equipoise-read")
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(task))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # also where a run stops within an epoch
+        pool.shutdown(cancel_futures=True)

@@ -14,6 +14,7 @@ from equipoise.core import MethodSpec
 from equipoise.core.names import check_known
 
 from .config import RunConfig
+from .schedule import Schedule
 
 
 def task_of(spec: MethodSpec, tasks: Sequence[str]) -> str | None:
@@ -54,17 +55,16 @@ def with_streams(spec: MethodSpec, seed: int) -> MethodSpec:
 
 def optimizer_of(
     model: Sequence[Tensor], learned: Sequence[Tensor], config: RunConfig
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.ReduceLROnPlateau]:
+) -> tuple[torch.optim.Optimizer, Schedule]:
     """Adam and its schedule, with a group of their own for the weights that the method learns."""
     train = config.train
-    groups: list[dict[str, Any]] = [{"params": list(model), "lr": config.lr}]
+    groups: list[dict[str, Any]] = [
+        {"params": list(model), "lr": config.lr, "weight_decay": train.weight_decay}
+    ]
     if learned:
         groups.append({"params": list(learned), "lr": train.method_lr, "weight_decay": 0.0})
     optimizer = torch.optim.Adam(groups)
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=train.plateau_factor, patience=train.plateau_patience, min_lr=train.min_lr
-    )
-    return optimizer, scheduler
+    return optimizer, Schedule(optimizer, train)
 
 
 def moved(batch: Any, device: torch.device) -> Any:
