@@ -15,33 +15,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from dense_folders import SAMPLES, SIZE, write
 from equipoise.data import dense_folder
 from equipoise.data.dense_check import check_folder
 from equipoise.data.dense_folder import CITYSCAPES, NYUV2, PARTS, DenseFolder, Layout
-
-SIZE = (6, 8)
-SAMPLES = {"train": 4, "val": 3}
-
-
-def write(root: Path, layout: Layout, kind: type = np.float64) -> Path:
-    """A small folder as published: channels last, floats, labels from -1, no depth or normal where it is 0."""
-    random = np.random.default_rng(0)
-    for part, samples in SAMPLES.items():
-        for number in range(samples):
-            known = random.random((*SIZE, 1)) < 0.8
-            vectors = random.normal(size=(*SIZE, 3))
-            arrays = {
-                "image": random.random((*SIZE, 3)),
-                "label": random.integers(-1, layout.classes, SIZE),
-                "depth": random.uniform(0.5, 9.9, (*SIZE, 1)) * known,
-                "normal": vectors / np.linalg.norm(vectors, axis=-1, keepdims=True) * known,
-            }
-            arrays["normal"][0, -1] = 0, 0, 1
-            arrays["label"][-1, -2:] = -1, layout.classes - 1  # the range does not depend on the draws
-            for quantity, folder in layout.folders.items():
-                (root / part / folder).mkdir(parents=True, exist_ok=True)
-                np.save(root / part / folder / f"{number}.npy", arrays[quantity].astype(kind))
-    return root
 
 
 @pytest.fixture

@@ -91,6 +91,7 @@ class DenseFolder(Dataset[dict[str, Tensor]]):
         part: ``"train"`` or ``"val"`` (which the papers test on).
         skip_bad: leave samples with a bad file out instead of raising. All values are then read beforehand. ``bad``
             says which files and why, ``skipped`` how many samples.
+        progress: called with (done, total) files while they are looked at.
 
     Raises:
         FileNotFoundError: if a folder is missing.
@@ -99,11 +100,17 @@ class DenseFolder(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], layout: Layout, part: Part, *, skip_bad: bool = False
+        self,
+        root: str | os.PathLike[str],
+        layout: Layout,
+        part: Part,
+        *,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self.layout = layout
         self.folder = Path(root).expanduser() / part
-        facts = inspect_part(self.folder, layout, values=skip_bad)
+        facts = inspect_part(self.folder, layout, values=skip_bad, progress=progress)
         self.bad = {file: fact.problem for file, fact in facts.items() if fact.problem}
         if self.bad and not skip_bad:
             raise ValueError(

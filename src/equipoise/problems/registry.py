@@ -9,6 +9,13 @@ from equipoise.core.names import check_known
 
 PROBLEMS: dict[str, str] = {
     "qm9": "equipoise.problems.qm9:QM9",
+    "nyuv2": "equipoise.problems.nyuv2:NYUv2",
+    "cityscapes": "equipoise.problems.cityscapes:CityScapes",
+    "celeba": "equipoise.problems.celeba:CelebA",
+    "multi_mnist": "equipoise.problems.multi_mnist:MultiMNIST",
+    "multi_fashion": "equipoise.problems.multi_mnist:MultiFashion",
+    "chemicals": "equipoise.problems.chemicals:Chemicals",
+    "census": "equipoise.problems.census:Census",
 }
 """Name -> module and class. A class takes its options as keyword arguments and is a `Problem`."""
 
