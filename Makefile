@@ -14,11 +14,15 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[qm9,report]"
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/.data: $(VENV)/.dev tests/tools/install_data.sh
+	bash tests/tools/install_data.sh $(BIN)/equipoise
 	@touch $@
 
 setup: $(VENV)/.dev  ## Create .venv with everything that developers need
@@ -26,11 +30,11 @@ setup: $(VENV)/.dev  ## Create .venv with everything that developers need
 quickstart: $(VENV)/.user  ## Install, then balance 11 tasks on real molecules and write a report (10 minutes on 2 cores)
 	$(BIN)/equipoise bench qm9 --preset quick --out $(QUICK) --resume
 
-test: $(VENV)/.dev  ## Run the default test suite (under 10 minutes on 2 cores)
+test: $(VENV)/.data  ## Run the default test suite (under 10 minutes on 2 cores)
 	bash tests/tools/install_chromium.sh
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.dev  ## Run the tests that take minutes
+test-slow: $(VENV)/.data  ## Run the tests that take minutes
 	bash tests/tools/install_chromium.sh
 	$(BIN)/python -m pytest -m slow
 

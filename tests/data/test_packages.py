@@ -1,13 +1,13 @@
 """Packages that hold data are found, checked and installed without being imported."""
 
 import hashlib
+import subprocess
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from equipoise.data import packages
 from equipoise.data.packages import DataPackage, install, locate
 
 NAME = "qm9pack"
@@ -50,7 +50,7 @@ def test_packages_are_installed_without_their_dependencies(monkeypatch: pytest.M
         asked.append(command)
         return Done()
 
-    monkeypatch.setattr(packages.subprocess, "run", pretend)
+    monkeypatch.setattr(subprocess, "run", pretend)
     install([package(), package("other", "2")])
     assert asked[0][1:4] == ["-m", "pip", "install"]
     assert asked[0][-3:] == ["--no-deps", "qm9pack==1.0.3", "other==2"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.data.qm9 import TARGETS, Molecules, dense_chunks, load_qm9, split, standardise, summarise_qm9
+from equipoise.data.qm9 import TARGETS, dense_chunks, load_qm9, split, standardise, summarise_qm9
 from equipoise.models.mpnn import DenseGraphs, MessagePassingNet
 from equipoise.training.problem import Loaders
+from equipoise.training.sampling import SampleBatches
 from equipoise.training.task import Metric, Task
 
 _ENERGIES = ("homo", "lumo", "zpve", "u0", "u", "h", "g")  # reported in meV, as published
@@ -59,56 +61,6 @@ class Batch(NamedTuple):
     chunks: list[DenseGraphs]
     targets: Tensor
     unit: Tensor
-
-
-class Batches:
-    """Batches of a part of the molecules.
-
-    Args:
-        molecules: all of them.
-        targets: standardised (M, 11).
-        unit: what one standard deviation of each target is in report units (11,).
-        part: the molecules of this part.
-        size: molecules per batch.
-        chunks: pieces of a batch, sorted by size to save padding.
-        seed: of the order of `epoch`; iterating without epochs keeps the order of the part.
-    """
-
-    def __init__(
-        self,
-        molecules: Molecules,
-        targets: Tensor,
-        unit: Tensor,
-        part: Tensor,
-        *,
-        size: int,
-        chunks: int,
-        seed: int = 0,
-    ) -> None:
-        self.part = part
-        self.seed = seed
-        self._molecules = molecules
-        self._targets = targets
-        self._unit = unit
-        self._size = size
-        self._chunks = chunks
-
-    def __len__(self) -> int:
-        return -(-len(self.part) // self._size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self._batches(self.part, 0)
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch in an order of its own, the last one smaller, from the `start`-th on."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        return self._batches(self.part[torch.randperm(len(self.part), generator=generator)], start)
-
-    def _batches(self, order: Tensor, start: int) -> Iterator[Batch]:
-        for first in range(start * self._size, len(order), self._size):
-            index = order[first : first + self._size]
-            chunks, place = dense_chunks(self._molecules, index, self._chunks)
-            yield Batch([DenseGraphs(*chunk) for chunk in chunks], self._targets[index[place]], self._unit)
 
 
 class QM9:
@@ -194,12 +146,16 @@ class QM9:
         """The published split of this seed."""
         train, validation, test = split(len(self.molecules), seed)
         mean, deviation = standardise(self.molecules.targets, train)
-        common = (self.molecules, (self.molecules.targets - mean) / deviation, deviation * self._factors)
+        read = partial(self._read, (self.molecules.targets - mean) / deviation, deviation * self._factors)
         return Loaders(
-            Batches(*common, train, size=self._batch_size, chunks=self._chunks, seed=seed),
-            Batches(*common, validation, size=_EVALUATION_BATCH, chunks=self._chunks),
-            Batches(*common, test, size=_EVALUATION_BATCH, chunks=self._chunks),
+            SampleBatches(read, train, size=self._batch_size, seed=seed),
+            SampleBatches(read, validation, size=_EVALUATION_BATCH),
+            SampleBatches(read, test, size=_EVALUATION_BATCH),
         )
+
+    def _read(self, targets: Tensor, unit: Tensor, index: Tensor) -> Batch:
+        chunks, place = dense_chunks(self.molecules, index, self._chunks)
+        return Batch([DenseGraphs(*chunk) for chunk in chunks], targets[index[place]], unit)
 
     def losses(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """Mean squared error of each standardised target."""
