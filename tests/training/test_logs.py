@@ -121,6 +121,19 @@ def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
     assert found == {"loss/a": 3, "loss/b": 6, "weight/a": 1.5, "weight/b": 3, "epoch/val_a": 5}
 
 
+def test_tensorboard_leaves_out_single_tasks_where_there_are_hundreds(tmp_path: Path) -> None:
+    tasks = [f"t{i}" for i in range(101)]
+    many = StepRecord(torch.ones(101), torch.ones(101))
+    log = RunLog(tmp_path, tasks)
+    log.step(1, 1, many)
+    log.epoch({"epoch": 1, "step": 1, "val_score": 3.0, "train_t0": 1.0, "lr": 0.1})
+    log.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert events.Tags()["scalars"] == ["epoch/val_score", "epoch/lr"]
+    (row,) = Table(tmp_path / "steps.csv").read()
+    assert row["loss_t100"] == row["weight_t100"] == "1"
+
+
 def test_a_missing_tensorboard_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, float | int | None]
 
+_BOARD_TASKS = 100
 _BUFFERED_ROWS = 256  # at most this many steps wait in memory, on a GPU without having been waited for
 
 
@@ -72,7 +73,8 @@ class Table:
 class RunLog:
     """The logs of one run: `steps.csv`, `epochs.csv` and `tensorboard/` in its folder.
 
-    Steps are kept as tensors until they are written, so that logging does not wait for the device.
+    Steps are kept as tensors until they are written, so that logging does not wait for the device. TensorBoard shows
+    what belongs to single tasks of up to 100 tasks; the tables hold it of any number.
 
     Args:
         folder: the folder of the run.
@@ -115,7 +117,7 @@ class RunLog:
         with storing(self._folder):
             self._epochs.append([row])
             for name, value in row.items():
-                if name not in ("epoch", "step") and value is not None:
+                if value is not None and self._shows(name):
                     self._board.add_scalar(f"epoch/{name}", value, row["step"])
 
     def flush(self) -> None:
@@ -130,7 +132,7 @@ class RunLog:
                     (row, name)
                     for row in rows
                     for name in row
-                    if name.startswith(("loss_", "weight_", "fidelity"))
+                    if name.startswith(("loss_", "weight_", "fidelity")) and self._shows(name)
                 ]
             )
 
@@ -141,6 +143,12 @@ class RunLog:
         finally:
             with storing(self._folder):
                 self._board.close()
+
+    def _shows(self, name: str) -> bool:
+        """Whether TensorBoard shows a column."""
+        if name in ("epoch", "step"):
+            return False
+        return len(self._tasks) <= _BOARD_TASKS or name in ("seconds", "lr", "val_score", "fidelity")
 
     def _show(self, scalars: list[tuple[Row, str]]) -> None:
         for row, name in scalars:
