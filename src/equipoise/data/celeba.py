@@ -31,9 +31,11 @@ ATTRIBUTES = (
 PARTS = ("train", "validation", "test")  # numbered 0, 1, 2
 PUBLISHED = {"train": 162_770, "validation": 19_867, "test": 19_962}
 SIZE = (64, 64)
+CACHE = "images-64.u8"
 FOLDER, LABELS, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
 FULL_SIZE = (218, 178)
 CITATION = "Liu, Luo, Wang, Tang, Deep Learning Face Attributes in the Wild, ICCV 2015, https://arxiv.org/abs/1411.7766"
+LICENCE = "non-commercial research only, and no copies to others; see the page of the data set"
 _SHOWN = 5
 
 
@@ -104,7 +106,7 @@ def load_celeba(
     bad = {file: "missing" for file in lists.files if file not in sizes}
     _refuse(folder, bad, skip_bad)
     rows = torch.tensor([row for row, file in enumerate(lists.files) if file in sizes], dtype=torch.int64)
-    path = data_root("celeba", root) / f"images-{SIZE[0]}.u8"
+    path = data_root("celeba", root) / CACHE
     source = ImageFiles(
         [folder / FOLDER / lists.files[row] for row in rows.tolist()],
         SIZE,
