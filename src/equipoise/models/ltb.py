@@ -88,7 +88,7 @@ class LearningToBranch(MultiTaskNet):
     def temperature(self) -> Tensor:
         """The temperature () of the next forward pass in training mode."""
         first, last = self.temperatures
-        done = ((self.step - self.warmup).double() / self.steps).clamp(0, 1)
+        done = ((self.step - self.warmup).float() / self.steps).clamp(0, 1)
         return first * (last / first) ** done
 
     def tree(self) -> list[list[int]]:
