@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from equipoise.models.mmoe import MMoE
 from equipoise.models.multitask import Experts, Gate, MakeHead, Stage, chain, flat, mix
 from equipoise.models.resnet import HardSharing
 from models.sharing_cases import (
@@ -107,3 +109,13 @@ def test_a_chain_builds_each_stage_anew() -> None:
     net = chain([stage, stage])
     assert len(net) == 2
     assert net[0] is not net[1]
+
+
+def test_the_loop_of_the_page_on_architectures_runs_as_it_stands() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "architectures.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    found: dict[str, object] = {}
+    exec(compile(code, "docs/architectures.md", "exec"), found)
+    net = found["net"]
+    assert isinstance(net, MMoE)
+    assert all(parameter.grad is not None for parameter in net.parameters())
