@@ -186,6 +186,12 @@ def test_predictions_are_in_the_units_of_the_table() -> None:
     assert torch.allclose(columns.predictions(torch.zeros(1, 6))[0, [1, 2]], means[[1, 2]])
 
 
+def test_heads_that_begin_at_the_start_say_the_training_means() -> None:
+    columns = Columns(COLUMNS, labels())
+    assert torch.allclose(columns.predictions(columns.start[None])[0], labels().nanmean(dim=0))
+    assert columns.start.dtype == torch.float32
+
+
 def test_the_loss_of_a_scaled_label_is_least_at_that_label() -> None:
     _, _, columns = setting()
     label = torch.tensor([[1.0, 12.0, 317.0, 0.0, 5.0, 290.0]], dtype=torch.float64)

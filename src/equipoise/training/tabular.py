@@ -69,8 +69,8 @@ class Columns:
         real:    (z - y)^2,                     y in standard deviations from the mean,
 
     where mean and deviation are those of the labels of the training part. So a network that begins with outputs near
-    0 begins near the mean, and no loss is below 0. A Poisson likelihood without its constant would be, which methods
-    that take logarithms of losses cannot do with.
+    `start` begins near the mean, and no loss is below 0. A Poisson likelihood without its constant would be, which
+    methods that take logarithms of losses cannot do with.
 
     Args:
         columns: in the order of the outputs.
@@ -106,6 +106,18 @@ class Columns:
     def names(self) -> tuple[str, ...]:
         """The names of the tasks."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def start(self) -> Tensor:
+        """The outputs (m,) that stand for the mean of the training labels, for the biases of the heads.
+
+        From outputs of 0, a network on mostly negative labels first learns to say so of each sample, the more the
+        larger its inputs: for a while, positive samples with large inputs rank below all others.
+        """
+        places = self.kinds.get("binary", torch.zeros(0, dtype=torch.int64))
+        start = torch.zeros(len(self.columns))
+        start[places] = self.means[places].logit().float()
+        return start
 
     def scaled(self, values: Tensor) -> Tensor:
         """Labels (n, m) in the scales in which they are learnt, float32; NaN stays NaN."""
