@@ -16,6 +16,7 @@ from torch import Tensor
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _PACKED = (".gz", ".bz2", ".xz", ".zip")
+_DAMAGED = (ValueError, OSError, EOFError, zlib.error, csv.Error)  # the errors of pandas are ValueErrors
 _TRUTH = {"true": 1.0, "false": 0.0}
 
 
@@ -106,33 +107,28 @@ def _frame(path: Path, separator: str) -> Any:
         raise ModuleNotFoundError(
             'Tables need `pandas`, which is not installed. Run `pip install "equipoise[table]"`.'
         ) from error
-    # Names are read as they stand, since pandas gives the second of two equal ones another name.
+    options = {"sep": separator, "header": None}
     warning = pandas.errors.ParserWarning  # of rows with more cells than names
-    damaged = (
-        ValueError,
-        OSError,
-        EOFError,
-        zlib.error,
-        csv.Error,
-        warning,
-    )  # pandas' own errors are ValueErrors
     try:
-        head = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, encoding="utf-8-sig")
-        names = range(head.shape[1])
+        # The names are read as they stand, since pandas gives the second of two equal ones another name.
+        head = pandas.read_csv(path, nrows=1, dtype=str, encoding="utf-8-sig", **options).iloc[0]
+        names = [
+            f"column {k + 1}" if missing else name
+            for k, (name, missing) in enumerate(zip(head, head.isna(), strict=True))
+        ]
         with warnings.catch_warnings():
             warnings.simplefilter("error", warning)
             frame = pandas.read_csv(
-                path, sep=separator, header=None, skiprows=1, names=names, low_memory=False, index_col=False
+                path, skiprows=1, names=range(len(names)), low_memory=False, index_col=False, **options
             )
-    except damaged as error:
+    except (*_DAMAGED, warning) as error:
         if isinstance(error, pandas.errors.EmptyDataError) and path.stat().st_size:
             raise ValueError(f"`{path}` should have rows below its first line. Found none.") from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"`{path}` should be a table whose first line holds the names of the columns, in UTF-8. Found: {reason}"
         ) from error
-    frame.columns = [f"column {k + 1}" if name != name else name for k, name in enumerate(head.iloc[0])]
-    return frame
+    return frame.set_axis(names, axis=1)
 
 
 def _numbers(column: Any) -> Tensor | None:

@@ -8,6 +8,7 @@ from typing import Any
 from equipoise.core.names import check_known
 
 PROBLEMS: dict[str, str] = {
+    "earth": "equipoise.problems.earth:Earth",
     "qm9": "equipoise.problems.qm9:QM9",
     "nyuv2": "equipoise.problems.nyuv2:NYUv2",
     "cityscapes": "equipoise.problems.cityscapes:CityScapes",
@@ -16,6 +17,7 @@ PROBLEMS: dict[str, str] = {
     "multi_fashion": "equipoise.problems.multi_mnist:MultiFashion",
     "chemicals": "equipoise.problems.chemicals:Chemicals",
     "census": "equipoise.problems.census:Census",
+    "table": "equipoise.problems.table:Table",
 }
 """Name -> module and class. A class takes its options as keyword arguments and is a `Problem`."""
 
