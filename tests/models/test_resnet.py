@@ -128,6 +128,19 @@ def test_convolutions_start_with_the_variance_of_kaiming_he() -> None:
         assert abs(float(layer.weight.detach().std()) / expected - 1) < 5 / math.sqrt(layer.weight.numel())
 
 
+def test_narrow_networks_have_the_same_gradients_in_any_memory_format() -> None:
+    gradients = []
+    for form in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        net = ResNet(18, 4 / 64, image_channels=1, small_images=True).to(memory_format=form)  # type: ignore[call-overload]
+        # A strided 1 x 1 convolution of 4 channels would corrupt memory here.
+        assert not [m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size < m.stride]
+        net(pictures(size=36).float()).square().mean().backward()
+        gradients.append([p.grad for p in net.parameters()])
+    for contiguous, other in zip(*gradients, strict=True):
+        assert torch.allclose(contiguous, other, rtol=1e-3, atol=1e-5)
+
+
 def test_a_resnet_is_shared_by_hard_sharing() -> None:
     assert_encoder_is_shared(
         lambda: HardSharing(ResNet(26, 1 / 32, image_channels=1, small_images=True), 64, [3, 2]),

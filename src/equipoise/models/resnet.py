@@ -138,6 +138,18 @@ class PositionMean(nn.Module):
         return x.flatten(2).mean(dim=2)
 
 
+class Every(nn.Module):
+    """Every `stride`-th row and column of an image, from the first on."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (b, channels, H / stride, W / stride), rounded up."""
+        return x[:, :, :: self.stride, :: self.stride]
+
+
 class ResidualBlock(nn.Module):
     """ReLU(x + F(x)), where x is brought to the shape of F(x) if that is another.
 
@@ -162,7 +174,11 @@ class ResidualBlock(nn.Module):
                 *(_convolution(inputs, channels, 3, stride), nn.ReLU()), _convolution(channels, outputs, 3)
             )
         same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else _convolution(inputs, outputs, 1, stride)
+        # Positions are left out first: oneDNN's strided 1 x 1 convolution of fewer channels than a vector register
+        # holds writes past its workspace in the backward pass, https://github.com/uxlfoundation/oneDNN/issues/6035.
+        self.shortcut = (
+            nn.Identity() if same else nn.Sequential(Every(stride), _convolution(inputs, outputs, 1))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (b, outputs, H / stride, W / stride)."""
