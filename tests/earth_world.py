@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from equipoise.data.cache import save_tensors
-from equipoise.data.earth import EarthMaps, fingerprint, lay
+from equipoise.data.earth import EarthMaps, fingerprint, lay, load_earth
 from equipoise.data.earth_source import EarthFiles, EarthLayers
 
 
@@ -49,3 +53,12 @@ def cached_world(root: Path, layers: EarthLayers) -> EarthMaps:
     maps = lay(layers)
     save_tensors(root / "maps.pt", maps._asdict(), fingerprint())
     return maps
+
+
+@cache
+def real_root() -> Path:
+    """A folder called earth with the cache of the real maps, made once for all tests."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    load_earth(folder / "earth")
+    return folder / "earth"

@@ -13,7 +13,7 @@ import tifffile
 import torch
 from torch import Tensor
 
-from earth_world import world, write_world
+from earth_world import real_root, world, write_world
 from equipoise.data import earth, earth_source
 from equipoise.data.earth import (
     CLIMATES,
@@ -86,7 +86,7 @@ def test_elevation_is_linear_between_cells(tmp_path: Path) -> None:
     height, width = 18, 36
 
     def plane(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
-        return 3 * latitude[:, None] - 2 * longitude + 7
+        return np.asarray(3 * latitude[:, None] - 2 * longitude + 7)
 
     latitudes, longitudes = (
         90 - (np.arange(-2, height + 2) + 0.5) * 10,
@@ -270,8 +270,8 @@ def test_facts_of_what_is_there(
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> EarthMaps:
-    return load_earth(tmp_path_factory.mktemp("earth"))
+def real() -> EarthMaps:
+    return load_earth(real_root())
 
 
 def at(maps: EarthMaps, latitude: float, longitude: float) -> tuple[str, float, str]:

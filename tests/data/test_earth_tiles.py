@@ -128,7 +128,8 @@ def test_mirrored_tiles_are_mirrored_in_all_layers(maps: EarthMaps) -> None:
     index = torch.arange(40)
     batch = tiles.read(index)
     flipped = flip_some(batch, torch.Generator().manual_seed(0))
-    mirrored = EarthMaps(*(layer.flip(-1) for layer in maps[:4]), maps.agreement)
+    image, cover, heights, climate, agreement = maps
+    mirrored = EarthMaps(image.flip(-1), cover.flip(-1), heights.flip(-1), climate.flip(-1), agreement)
     other = EarthTiles(mirrored, size=12)
     other.corners = tiles.corners.clone()
     other.corners[:, 1] = 144 - 12 - tiles.corners[:, 1]
