@@ -33,8 +33,8 @@ def folder(written: Path, tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
-    def read(path: Path, **options: Any) -> torch.Tensor:
-        names.append(path.name)
+    def read(path: str, **options: Any) -> torch.Tensor:
+        names.append(Path(path).name)
         return read_image(path, **options)
 
     monkeypatch.setattr(image_cache, "read_image", read)

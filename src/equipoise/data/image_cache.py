@@ -49,7 +49,7 @@ class ImageFiles:
         progress: called with (done, total) images.
     """
 
-    files: Sequence[Path]
+    files: Sequence[str | Path]
     size: tuple[int, int]
     fingerprint: str = ""
     threads: int | None = None
@@ -146,7 +146,7 @@ def _blocks(source: ImageFiles, first: int) -> Iterator[tuple[Tensor, dict[int, 
                 source.progress(start + len(files), total)
 
 
-def _decode(row: Tensor, file: Path) -> str | None:
+def _decode(row: Tensor, file: str | Path) -> str | None:
     """Fill a row (3, H, W); returns why that is not possible."""
     try:
         row.copy_(read_image(file, size=(row.shape[1], row.shape[2])))
