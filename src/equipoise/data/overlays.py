@@ -8,6 +8,7 @@ in their code the right image lies 6 pixels below and to the right of the left o
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,30 @@ class Pairs(NamedTuple):
 
     left: Tensor
     right: Tensor
+
+
+def draw_images(sizes: Sequence[int], wanted: Mapping[str, int | None], seed: int) -> tuple[Tensor, ...]:
+    """Some images of each part at random; a smaller draw is part of every larger one.
+
+    Args:
+        sizes: how many images each part has.
+        wanted: how many to draw of each part, or None for all, by the names of the options that ask for them.
+        seed: of the draw.
+
+    Returns:
+        The numbers of the images of each part, rising, where images are counted through all parts.
+
+    Raises:
+        ValueError: if fewer than 2 images of a part are wanted, or more than there are.
+    """
+    found, first = [], 0
+    for size, (option, number) in zip(sizes, wanted.items(), strict=True):
+        if number is not None and not 2 <= number <= size:
+            raise ValueError(f"`{option}` should be between 2 and {size}. Found {number}.")
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+        found.append(first + order[:number].sort().values)
+        first += size
+    return tuple(found)
 
 
 def draw_pairs(images: Tensor, repeats: int, seed: int) -> Pairs:
