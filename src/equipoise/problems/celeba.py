@@ -57,7 +57,7 @@ class CelebA:
     Args:
         data: the folder that holds `img_align_celeba`, `list_attr_celeba.txt` and `list_eval_partition.txt`, or None
             for the default one, where the cache is too.
-        attributes: names of the tasks, in the order wanted; None for all 40.
+        attributes: names of the tasks, in the order wanted, a list or separated by commas; None for all 40.
         images: how many to sample, in proportion from the three parts, or None for all 202,599. The sample does not
             depend on the seed of a run.
         batch_size: images per training step.
@@ -243,7 +243,9 @@ def _tasks(attributes: Sequence[str] | None) -> tuple[tuple[Task, ...], dict[str
     """The tasks of some attributes, and the reference values of their metrics."""
     if attributes is None:
         return CelebA.tasks, dict(CelebA.reference)
-    names = [attributes] if isinstance(attributes, str) else list(attributes)
+    names = (
+        [name.strip() for name in attributes.split(",")] if isinstance(attributes, str) else list(attributes)
+    )
     for name in names:
         check_known("`attributes`, each of them,", name, ATTRIBUTES)
     if not names or len(set(names)) < len(names):
