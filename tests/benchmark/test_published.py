@@ -68,3 +68,14 @@ def test_methods_are_found_by_their_labels() -> None:
 def test_an_unknown_benchmark_is_refused() -> None:
     with pytest.raises(ValueError, match="`benchmark` should be one of nyuv2, qm9, .* Found 'qm8'."):
         published("qm8")
+
+
+def test_relative_times_are_those_of_table_9() -> None:
+    # seconds of an epoch as printed in table 9 of GO4Align
+    seconds = {"ls": 88.95, "famo": 100.40, "nashmtl": 585.37, "go4align:groups=5": 93.50, "imtl_g": 306.11}
+    qm9 = published("qm9")
+    for label, value in seconds.items():
+        assert qm9.relative_time(label) == pytest.approx(value / seconds["ls"], abs=0.006)
+    assert published("nyuv2").relative_time("graddrop") == 2.06  # of figure 1 only
+    assert qm9.relative_time("graddrop") is None
+    assert qm9.relative_time("nashmtl+grouped:groups=2") is None

@@ -173,6 +173,8 @@ def _write_run(
         "best_epoch": shape.epochs - 1,
         "validation_score": 1.0 + shape.lrs.index(lr),
         "seconds": base * shape.steps,
+        "data_seconds": (0.03 if label == "famo" else 0.01) * base * shape.steps,
+        "evaluation_seconds": 0.3 * base * shape.steps,
     }
     folder = directory / "runs" / record.run_id
     write_csv(folder / "epochs.csv", rows)

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from equipoise.report.build import write_report
+from report.made_up import assays, write_pictures
 from report.run_directory import Shape, write_run_directory
 
 ARGUMENTS = [
@@ -23,13 +24,45 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-FIGURES = ["changes", "trade_off", "weights", "groups", "curves", "convergence", "cost", "published"]
+PICTURES = ["pictures_1", "pictures_2", "pictures_3"]
+FIGURES = [
+    "changes",
+    "trade_off",
+    *PICTURES,
+    "weights",
+    "groups",
+    "curves",
+    "convergence",
+    "cost",
+    "times",
+    "published",
+]
+MANY_FIGURES = [
+    "spread",
+    "changes",
+    "trade_off",
+    "weights",
+    "groups",
+    "curves",
+    "convergence",
+    "cost",
+    "times",
+]
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = Shape(methods=("ls", "famo", "go4align:groups=5", "nashmtl+grouped:groups=2"), epochs=6, steps=60)
-    return write_report(write_run_directory(tmp_path_factory.mktemp("run"), shape))
+    directory = write_run_directory(tmp_path_factory.mktemp("run"), shape)
+    write_pictures(directory)
+    return write_report(directory)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    methods = ("ls", "famo", "go4align:groups=5")
+    shape = Shape(methods=methods, seeds=2, epochs=4, steps=20, problem="table")
+    return write_report(write_run_directory(tmp_path_factory.mktemp("many"), shape, assays(90)))
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +104,7 @@ def test_the_page_complains_about_nothing_and_asks_for_nothing(browser: Any, rep
     page.context.close()
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_drawn_and_nothing_is_cut_off(browser: Any, report: Path, name: str) -> None:
+def check_figure(browser: Any, report: Path, name: str) -> None:
     page, _, _ = opened(browser, report)
     found = page.evaluate(
         """name => {
@@ -83,13 +115,54 @@ def test_every_figure_is_drawn_and_nothing_is_cut_off(browser: Any, report: Path
             const outside = texts.filter(([, box]) => box.left < frame.left - 1 || box.right > frame.right + 1
                 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1).map(([id]) => id);
             return {frame: [frame.width, frame.height], drawn: [drawn.width, drawn.height],
-                    texts: texts.length, outside};
+                    texts: texts.length, outside, label: svg.getAttribute('aria-label')};
         }""",
         name,
     )
     assert min(found["frame"] + found["drawn"]) > 100
     assert found["texts"] > 5
     assert found["outside"] == []
+    assert len(found["label"]) > 40
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn_and_nothing_is_cut_off(browser: Any, report: Path, name: str) -> None:
+    check_figure(browser, report, name)
+
+
+@pytest.mark.parametrize("name", MANY_FIGURES)
+def test_the_figures_of_many_tasks_are_drawn_and_not_cut_off(browser: Any, many: Path, name: str) -> None:
+    check_figure(browser, many, name)
+
+
+def test_many_tasks_have_a_short_table_and_a_link_to_the_long_one(browser: Any, many: Path) -> None:
+    page, complaints, _ = opened(browser, many)
+    assert complaints == []
+    assert page.locator("figure").count() == len(MANY_FIGURES)
+    assert page.locator("#metrics tbody tr").count() == 4
+    page.locator("a[href='metrics.csv']").first.wait_for()
+    assert (many.parent / "metrics.csv").is_file()
+    heights = page.evaluate(
+        "[...document.querySelectorAll('figure svg')].map(svg => svg.getBoundingClientRect().height)"
+    )
+    assert max(heights) < 1500
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_tile_is_an_image(browser: Any, report: Path, name: str) -> None:
+    page, _, _ = opened(browser, report)
+    count = page.evaluate(
+        """async name => {
+            const found = [...document.querySelectorAll(`#figure-${name} svg image`)];
+            await Promise.all(found.map(image => image.decode ? image.decode() : null));
+            return found.filter(image => image.getBoundingClientRect().width > 40).length;
+        }""",
+        name,
+    )
+    bars = 1 if name == "pictures_2" else 0  # the colours of its scale
+    assert count == 3 * (2 + 4) + bars
     page.context.close()
 
 

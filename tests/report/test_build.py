@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from equipoise.report.page import page
 from equipoise.training.task import Metric, Task
 from report.run_directory import Shape, make_plan, many_tasks, qm9_tasks, write_run_directory
 
-FIGURES = {"changes", "trade_off", "weights", "groups", "curves", "convergence", "cost", "published"}
+FIGURES = {"changes", "trade_off", "weights", "groups", "curves", "convergence", "cost", "times", "published"}
 SMALL = Shape(methods=("ls", "go4align:groups=2"), seeds=2, epochs=3, steps=6, problem="toy")
 
 
@@ -41,8 +42,9 @@ def test_a_whole_run_gives_every_file(tmp_path: Path) -> None:
         assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "Demonstration budget" in html
     assert "300 epochs on all of QM9" in html
-    assert (tmp_path / "table.md").read_text().count("###") == 3
-    assert (tmp_path / "table.tex").read_text().count(r"\begin{table}") == 3
+    assert (tmp_path / "table.md").read_text().count("###") == 4
+    assert (tmp_path / "table.tex").read_text().count(r"\begin{table}") == 4
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 2 * 2 * 11 + 2 * 11
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -54,7 +56,7 @@ def test_a_report_can_be_written_again(tmp_path: Path) -> None:
 
 def test_the_page_asks_no_host_and_repeats_no_identifier(tmp_path: Path) -> None:
     html = write_report(write_run_directory(tmp_path, SMALL, many_tasks(3))).read_text()
-    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', html)
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', html.replace('href="metrics.csv"', ""))
     assert not re.findall(r"url\((?!#)", html)
     assert "<script" not in html
     names = re.findall(r'\bid="([^"]+)"', html)
@@ -80,7 +82,7 @@ def test_an_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:
     assert "There is no Δm yet (no finished single-task run of attribute_0 and" in html.replace(
         ", attribute_1", " and"
     )
-    assert drawn(tmp_path) == {"weights", "groups", "curves", "convergence", "cost"}
+    assert drawn(tmp_path) == {"weights", "groups", "curves", "convergence", "cost", "times"}
 
 
 def test_baselines_alone_still_give_a_page(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_runs_without_logs_still_give_a_page(tmp_path: Path) -> None:
     for log in (tmp_path / "runs").rglob("*.csv"):
         log.unlink()
     write_report(tmp_path)
-    assert drawn(tmp_path) == {"changes", "trade_off", "cost"}
+    assert drawn(tmp_path) == {"changes", "trade_off", "cost", "times"}
 
 
 def test_metrics_that_are_not_finite_do_not_stop_the_report(tmp_path: Path) -> None:
@@ -120,6 +122,37 @@ def test_a_task_may_have_several_metrics(tmp_path: Path) -> None:
     )
     html = write_report(write_run_directory(tmp_path, SMALL, tasks)).read_text()
     assert all(name in html for name in ("mIoU", "pix", "abs"))
+
+
+def test_a_plan_without_baselines_says_so_and_compares_by_rank(tmp_path: Path) -> None:
+    shape = dataclasses.replace(SMALL, baselines="none")
+    html = write_report(write_run_directory(tmp_path, shape, many_tasks(3))).read_text()
+    assert "There is no Δm: single-task networks were not asked for." in html
+    assert "no single-task runs asked for" in html
+    assert "methods by mean rank" in html
+    assert "Δm %" not in html
+    assert "not finished" not in html
+    assert drawn(tmp_path) == {"weights", "groups", "curves", "convergence", "cost", "times"}
+
+
+def test_records_of_older_versions_have_no_split_of_the_time(tmp_path: Path) -> None:
+    write_run_directory(tmp_path, dataclasses.replace(SMALL, baselines="none"), many_tasks(2))
+    lines = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["data_seconds"], line["evaluation_seconds"]
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    html = write_report(tmp_path).read_text()
+    assert "times" not in drawn(tmp_path)
+    assert "not measured by the version that ran it" in html
+    assert "waiting for batches:" not in html
+
+
+def test_a_long_list_of_missing_runs_is_cut(tmp_path: Path) -> None:
+    write_run_directory(tmp_path, dataclasses.replace(SMALL, methods=("ls",), seeds=1), many_tasks(25))
+    rewrite(tmp_path, read_records(tmp_path)[:1])
+    html = page(summarise(tmp_path), [])
+    assert html.count("<li>stl_task-") == 20
+    assert "<li>5 more</li>" in html
 
 
 def test_published_baselines_need_no_single_task_runs(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from equipoise.benchmark.records import append_record, write_plan
 from equipoise.benchmark.statistics import summarise
-from equipoise.benchmark.summary import Spread, Summary
+from equipoise.benchmark.summary import Baseline, Spread, Summary
 from equipoise.report.tables import Cell, Table, latex, markdown, metric_table, published_table, ranking_table
 from equipoise.report.wording import decimals_for, listed, number, short_labels, with_spread
 from equipoise.training.task import Metric, Task
@@ -92,6 +92,30 @@ def test_a_missing_baseline_is_said_under_the_table(summary: Summary) -> None:
     assert "Δm is missing: no finished single-task run of b." in table.notes[0]
 
 
+def test_without_baselines_there_is_no_column_of_delta_m(summary: Summary) -> None:
+    baseline = Baseline("none", {}, frozenset(), "single-task networks were not asked for")
+    methods = tuple(dataclasses.replace(row, delta_m=None) for row in summary.methods)
+    found = dataclasses.replace(summary, baseline=baseline, methods=methods)
+    table = ranking_table(found)
+    assert table.header[:2] == ("method", "mean rank ↓")
+    assert table.title == "qm9, preset quick: methods by mean rank"
+    assert table.notes[0].startswith("There is no Δm: single-task networks were not asked for.")
+    assert [row[1] for row in texts(metric_table(found))] == ["–", "–"]
+
+
+def test_what_delta_m_leaves_out_is_said_under_the_table(summary: Summary) -> None:
+    baseline = dataclasses.replace(summary.baseline, left_out=("b",))
+    note = ranking_table(dataclasses.replace(summary, baseline=baseline)).notes[0]
+    assert note.endswith("Δm leaves out 1 of 2 metrics, whose single-task value is not above 0: b.")
+
+
+def test_the_title_says_which_epochs_were_measured(summary: Summary) -> None:
+    assert metric_table(summary).title == "Test metrics at the selected epoch"
+    config = {**summary.plan.config, "train": {"report": "last", "last_epochs": 10}}
+    last = dataclasses.replace(summary, plan=dataclasses.replace(summary.plan, config=config))
+    assert metric_table(last).title == "Test metrics as the mean of the last 10 epochs"
+
+
 def test_published_numbers_are_labelled_as_another_budget(tmp_path: Path) -> None:
     write_run_directory(
         tmp_path, Shape(methods=("ls", "nashmtl+grouped:groups=2"), seeds=1, epochs=2, steps=2)
@@ -99,7 +123,7 @@ def test_published_numbers_are_labelled_as_another_budget(tmp_path: Path) -> Non
     table = published_table(summarise(tmp_path))
     assert table is not None
     assert [row[0].text for row in table.rows] == ["ls"]
-    assert [cell.text for cell in table.rows[0]][2::2] == ["+177.6", "8.00"]
+    assert [cell.text for cell in table.rows[0]][2::2] == ["+177.6", "8.00", "1.00"]
     assert "300 epochs on all of QM9" in table.notes[0]
     assert "Another budget" in table.notes[0]
 
@@ -161,6 +185,7 @@ def test_labels_are_short_where_that_is_clear() -> None:
 
 
 def test_long_lists_are_counted() -> None:
+    assert listed([]) == "none"
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(["a", "b", "c", "d"], limit=2) == "a, b and 2 more"

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from equipoise.benchmark.statistics import summarise
-from equipoise.benchmark.summary import Spread, Summary
+from equipoise.benchmark.summary import Baseline, Spread, Summary
 from equipoise.report.verdict import ties, verdict
 from report.run_directory import Shape, write_run_directory
 
@@ -66,10 +66,78 @@ def test_another_leader_by_rank_is_named(base: Summary) -> None:
 def test_without_delta_m_the_rank_leads_and_the_reason_is_given(base: Summary) -> None:
     baseline = dataclasses.replace(base.baseline, missing="no finished single-task run of mu")
     rows = tuple(dataclasses.replace(row, delta_m=None) for row in scored(base, *[(0.0, 0.0)] * 3).methods)
-    lead = verdict(dataclasses.replace(base, baseline=baseline, methods=rows))[0]
-    assert lead == (
+    summary = dataclasses.replace(base, baseline=baseline, methods=rows, missing=("stl_task-mu",))
+    assert verdict(summary)[0] == (
         "There is no Δm yet (no finished single-task run of mu). "
         "ls has the best mean rank, 1.00 among 3 methods over 11 metrics."
+    )
+
+
+def test_where_single_task_networks_were_not_asked_for_nothing_is_missing(base: Summary) -> None:
+    baseline = Baseline("none", {}, frozenset(), "single-task networks were not asked for")
+    rows = [
+        dataclasses.replace(r, delta_m=None, mean_rank=rank)
+        for r, rank in zip(base.methods, (1.5, 1.5, 3.0), strict=True)
+    ]
+    summary = dataclasses.replace(base, baseline=baseline, methods=tuple(rows))
+    assert verdict(summary)[0] == (
+        "There is no Δm: single-task networks were not asked for. "
+        "A tie: ls and famo have the best mean rank, 1.50 among 3 methods over 11 metrics."
+    )
+    alone = dataclasses.replace(summary, methods=tuple(rows[:1]))
+    assert verdict(alone)[0].endswith("With ls alone there is nothing to compare.")
+    one_seed = [dataclasses.replace(row, runs=row.runs[:1]) for row in rows]
+    assert (
+        "One seed: the spread is unknown" in verdict(dataclasses.replace(summary, methods=tuple(one_seed)))[1]
+    )
+
+
+def test_what_delta_m_leaves_out_is_named(base: Summary) -> None:
+    baseline = dataclasses.replace(base.baseline, left_out=("mu", "cv"), not_learnt=frozenset({"mu", "r2"}))
+    summary = dataclasses.replace(scored(base, (-3.0, 0.5), (1.0, 0.5), (5.0, 0.5)), baseline=baseline)
+    sentences = verdict(summary)
+    assert "Δm leaves out 2 of 11 metrics, whose single-task value is not above 0: mu and cv." in sentences
+    assert "Not learnt by the single-task networks: mu and r2; Δm rests on r2 too." in sentences
+
+
+def test_one_metric_that_outweighs_all_others_is_named(base: Summary) -> None:
+    rows = [
+        dataclasses.replace(row, changes={**dict.fromkeys(row.changes, 1.0), "mu": -500.0})
+        for row in base.methods
+    ]
+    rows[2] = dataclasses.replace(rows[2], changes=dict.fromkeys(rows[2].changes, 1.0))
+    values = {**base.baseline.values, "mu": Spread(0.004, None, 1)}
+    summary = dataclasses.replace(
+        base, methods=tuple(rows), baseline=dataclasses.replace(base.baseline, values=values)
+    )
+    found = [sentence for sentence in verdict(summary) if "weighs more" in sentence]
+    assert len(found) == 1
+    assert (
+        "one metric, mu, weighs more than all others together; its single-task value is 0.0040." in found[0]
+    )
+    assert "ls" in found[0]
+    assert "go4align" not in found[0]
+
+
+def test_two_leaders_by_rank_are_both_named(base: Summary) -> None:
+    summary = scored(base, (5.0, 0.1), (6.0, 0.1), (7.0, 0.1))
+    rows = [
+        dataclasses.replace(row, mean_rank=rank)
+        for row, rank in zip(summary.methods, (3.0, 1.5, 1.5), strict=True)
+    ]
+    sentences = verdict(dataclasses.replace(summary, methods=tuple(rows)))
+    assert "By mean rank famo and go4align lead, 1.50 against 3.00." in sentences
+
+
+def test_long_waits_for_batches_are_said(base: Summary) -> None:
+    runs = [dataclasses.replace(run, seconds=10.0, data_seconds=2.0) for run in base.methods[0].runs]
+    quick = [dataclasses.replace(run, seconds=10.0, data_seconds=0.5) for run in base.methods[0].runs]
+    rows = (
+        dataclasses.replace(base.methods[0], runs=tuple(runs)),
+        *(dataclasses.replace(r, runs=tuple(quick)) for r in base.methods[1:]),
+    )
+    assert "More than 5 % of the step time goes into waiting for batches: ls (20.0 %)." in verdict(
+        dataclasses.replace(base, methods=rows)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -39,6 +39,7 @@ class PublishedBenchmark:
         single_task: the baselines of delta_m, in full precision where the authors' code has it.
         methods: as printed (name of the paper's table -> numbers), without the baselines.
         source: of the baselines.
+        runtime: time of an epoch as a multiple of that of equal weights, by printed name.
     """
 
     name: str
@@ -47,6 +48,7 @@ class PublishedBenchmark:
     single_task: Mapping[str, float]
     methods: Mapping[str, PublishedResult]
     source: str
+    runtime: Mapping[str, float]
 
     def baseline(self, names: tuple[str, ...]) -> list[float | None]:
         """Single-task values of the named metrics (ours: "homo" finds "eps_HOMO"); None where there is none."""
@@ -55,10 +57,13 @@ class PublishedBenchmark:
 
     def find(self, label: str) -> tuple[str, PublishedResult] | None:
         """The printed name and numbers of a method label; None for a wrapped or unpublished method."""
-        if "+" in label:
-            return None
-        wanted = _key(label.split(":")[0])
-        return next(((name, row) for name, row in self.methods.items() if _key(name) == wanted), None)
+        name = _printed_name(label, self.methods)
+        return None if name is None else (name, self.methods[name])
+
+    def relative_time(self, label: str) -> float | None:
+        """Published time of an epoch relative to equal weights; None for a wrapped or unpublished method."""
+        name = _printed_name(label, self.runtime)
+        return None if name is None else self.runtime[name]
 
 
 def published_benchmarks() -> tuple[str, ...]:
@@ -69,7 +74,8 @@ def published_benchmarks() -> tuple[str, ...]:
 def published(benchmark: str) -> PublishedBenchmark:
     """The published numbers of a benchmark.
 
-    Source: GO4Align (NeurIPS 2024), tables 1, 2, 7 and 8; baselines as each entry of `published.json` says.
+    Source: GO4Align (NeurIPS 2024), tables 1, 2, 7 and 8, and for the times its figures 1 and 4 (one A100); baselines
+    as each entry of `published.json` says.
 
     Raises:
         ValueError: on a benchmark without published numbers.
@@ -86,7 +92,13 @@ def published(benchmark: str) -> PublishedBenchmark:
         for name, row in raw["methods"].items()
     }
     return PublishedBenchmark(
-        benchmark, _BUDGETS[benchmark], _metrics(raw, single_task), single_task, methods, stl["source"]
+        benchmark,
+        _BUDGETS[benchmark],
+        _metrics(raw, single_task),
+        single_task,
+        methods,
+        stl["source"],
+        _runtime(benchmark),
     )
 
 
@@ -95,6 +107,22 @@ def _metrics(raw: Mapping[str, Any], single_task: Mapping[str, float]) -> tuple[
     shared = raw["metrics"][0]  # CelebA has one entry for its 40 attributes
     found = [(name, entries.get(name, shared)) for name in single_task]
     return tuple(Metric(name, entry["direction"] == "higher", entry["unit"]) for name, entry in found)
+
+
+def _runtime(benchmark: str) -> dict[str, float]:
+    """Figure 4, and what figure 1 has besides; both are relative to equal weights."""
+    content = _content()["runtime"]
+    figure_4 = {
+        name: row[benchmark] for name, row in content["relative_to_LS_fig4"].items() if benchmark in row
+    }
+    return {**content.get(f"relative_fig1_{benchmark}", {}), **figure_4}
+
+
+def _printed_name(label: str, names: Iterable[str]) -> str | None:
+    if "+" in label:
+        return None
+    wanted = _key(label.split(":")[0])
+    return next((name for name in names if _key(name) == wanted), None)
 
 
 def _key(name: str) -> str:

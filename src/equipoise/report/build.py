@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-from equipoise.benchmark.records import write_atomically
+from equipoise.benchmark.records import Baselines, write_atomically
 from equipoise.benchmark.statistics import summarise
 
+from .cells import latex, markdown
+from .export import METRICS_FILE, metrics_csv
 from .figures import draw_figures
 from .page import page
-from .tables import latex, markdown, metric_table, published_table, ranking_table
+from .tables import metric_table, published_table, ranking_table
+from .times import time_table
 
 
-def write_report(directory: Path, *, baselines: Literal["own", "published"] | None = None) -> Path:
-    """Write `table.md`, `table.tex`, `figures/` and `report.html` into a run directory, complete or not.
+def write_report(directory: Path, *, baselines: Baselines | None = None) -> Path:
+    """Write `metrics.csv`, `table.md`, `table.tex`, `figures/` and `report.html` into a run directory, complete or not.
 
     Args:
         directory: with `plan.json` and at least one line in `records.jsonl`.
-        baselines: "own" single-task runs or "published" constants; None takes what the plan says.
+        baselines: "own" single-task runs, "published" constants or "none"; None takes what the plan says.
 
     Returns:
         The path of `report.html`.
@@ -29,8 +31,10 @@ def write_report(directory: Path, *, baselines: Literal["own", "published"] | No
         OSError: where the directory cannot be written to.
     """
     summary = summarise(directory, baselines=baselines)
+    write_atomically(directory / METRICS_FILE, metrics_csv(summary))
     drawings = draw_figures(summary, directory)
-    tables = [t for t in (ranking_table(summary), metric_table(summary), published_table(summary)) if t]
+    found = (ranking_table(summary), metric_table(summary), time_table(summary), published_table(summary))
+    tables = [table for table in found if table and table.rows]
     write_atomically(directory / "table.md", "\n".join(map(markdown, tables)))
     write_atomically(directory / "table.tex", "\n".join(map(latex, tables)))
     target = directory / "report.html"

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from equipoise.benchmark.records import write_atomically
 from equipoise.benchmark.summary import Summary
 
-from . import plots_fidelity, plots_results, plots_training
-from .style import INK, LINE, STYLE, Plot
+from . import (
+    plots_changes,
+    plots_cost,
+    plots_curves,
+    plots_fidelity,
+    plots_pictures,
+    plots_results,
+    plots_training,
+)
+from .style import INK, LINE, STYLE, Canvas, Plot
 
 _PNG_DPI = 160
 
@@ -58,16 +67,19 @@ def draw_figures(summary: Summary, directory: Path) -> list[Drawing]:
     return drawings
 
 
-def _plots(summary: Summary, directory: Path, canvas: Callable[[float, float], Any]) -> Iterator[Plot]:
+def _plots(summary: Summary, directory: Path, canvas: Canvas) -> Iterator[Plot]:
     plots = (
-        plots_results.changes(summary, canvas),
+        plots_changes.spread(summary, canvas),
+        plots_changes.changes(summary, canvas),
         plots_results.trade_off(summary, canvas),
+        *plots_pictures.pictures(summary, directory, canvas),
         plots_training.weights(summary, directory, canvas),
         plots_training.groups(summary, directory, canvas),
-        plots_training.curves(summary, directory, canvas),
+        plots_curves.curves(summary, directory, canvas),
         plots_fidelity.fidelity(summary, directory, canvas),
         plots_results.convergence(summary, canvas),
-        plots_results.cost(summary, canvas),
+        plots_cost.cost(summary, canvas),
+        plots_cost.time_split(summary, canvas),
         plots_results.beside_published(summary, canvas),
     )
     return (plot for plot in plots if plot is not None)
@@ -98,7 +110,8 @@ def _inline(svg: str, plot: Plot) -> str:
     svg = re.sub(r'\bid="', f'id="{plot.name}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{plot.name}-", svg)
     svg = svg.replace(INK, "currentColor").replace(LINE, "var(--line)")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{plot.title}"', 1)
+    label = escape(f"{plot.title}. {plot.alt}")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
 def _canvas(matplotlib: Any, width: float, height: float) -> Any:

@@ -107,9 +107,12 @@ def _shares(row: list[float]) -> list[float]:
 
 
 def _by_weight(groups: list[float], weights: list[float]) -> list[float]:
-    heaviest = {group: max(w for g, w in zip(groups, weights, strict=True) if g == group) for group in groups}
+    heaviest: dict[float, float] = {}
+    for group, weight in zip(groups, weights, strict=True):
+        heaviest[group] = max(heaviest.get(group, weight), weight)
     order = sorted(heaviest, key=lambda group: -heaviest[group])
-    return [order.index(group) + 1.0 for group in groups]
+    places = {group: place for place, group in enumerate(order, start=1)}
+    return [float(places[group]) for group in groups]
 
 
 def _binned(rows: list[list[float]], join: Callable[[list[float]], float]) -> list[list[float]]:

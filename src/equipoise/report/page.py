@@ -11,12 +11,25 @@ from importlib import resources
 from equipoise.benchmark.records import Record
 from equipoise.benchmark.summary import Summary
 
+from .cells import Cell, Table
+from .export import METRICS_FILE
 from .figures import Drawing
-from .tables import Cell, Table, metric_table, published_table, ranking_table
+from .tables import metric_table, published_table, ranking_table
+from .times import time_table
 from .verdict import verdict
-from .wording import number
+from .wording import counted, number
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_ALL_METRICS = (
+    '<p class="file">Every metric of every run, with its single-task value: '
+    f'<a href="{METRICS_FILE}">{METRICS_FILE}</a>, beside this page.</p>'
+)
+_SOURCES = {
+    "own": "own single-task runs",
+    "published": "published single-task numbers",
+    "none": "no single-task runs asked for",
+}
+_LISTED = 20  # runs that are not finished; the others are counted
 
 
 def page(summary: Summary, drawings: Sequence[Drawing]) -> str:
@@ -29,7 +42,7 @@ def page(summary: Summary, drawings: Sequence[Drawing]) -> str:
     style = resources.files("equipoise.report").joinpath("page.css").read_text(encoding="utf-8")
     plan = summary.plan
     shown = {drawing.name: drawing for drawing in drawings}
-    ours = [drawing for name, drawing in shown.items() if name != "published"]
+    ours = [drawing for name, drawing in shown.items() if name not in ("published", "times")]
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -38,8 +51,9 @@ def page(summary: Summary, drawings: Sequence[Drawing]) -> str:
         f"<title>{escape(plan.problem)}, {escape(plan.preset)}: Equipoise report</title>",
         f"<style>{style}</style></head><body>",
         _header(summary),
-        _section("Result", *map(_table, (ranking_table(summary), metric_table(summary)))),
+        _section("Result", *map(_table, (ranking_table(summary), metric_table(summary))), _ALL_METRICS),
         _section("Figures", *map(_figure, ours)) if ours else "",
+        _times(summary, shown.get("times")),
         _published(summary, shown.get("published")),
         _open_ends(summary),
         _provenance(summary),
@@ -52,10 +66,11 @@ def _header(summary: Summary) -> str:
     plan = summary.plan
     lead, *others = verdict(summary)
     facts = [
-        f"{len(plan.tasks)} tasks",
-        f"{len(plan.methods)} methods",
-        f"{len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}",
-        f"{'own single-task runs' if summary.baseline.source == 'own' else 'published single-task numbers'}",
+        counted(len(plan.tasks), "task"),
+        *([counted(len(plan.metrics), "metric")] if len(plan.metrics) != len(plan.tasks) else []),
+        counted(len(plan.methods), "method"),
+        counted(len(plan.seeds), "seed"),
+        _SOURCES[summary.baseline.source],
     ]
     warnings = ["demonstration budget"] * summary.is_demonstration
     warnings += [f"{len(summary.failed)} failed"] * bool(summary.failed)
@@ -116,6 +131,12 @@ def _published(summary: Summary, drawing: Drawing | None) -> str:
     return _section("Published numbers", _figure(drawing) if drawing else "", _table(table))
 
 
+def _times(summary: Summary, drawing: Drawing | None) -> str:
+    if not summary.methods:
+        return ""
+    return _section("Where the time goes", _figure(drawing) if drawing else "", _table(time_table(summary)))
+
+
 def _open_ends(summary: Summary) -> str:
     parts = []
     if summary.failed:
@@ -125,7 +146,9 @@ def _open_ends(summary: Summary) -> str:
             for record in summary.failed
         ]
     if summary.missing:
-        items = "".join(f"<li>{escape(line)}</li>" for line in summary.missing)
+        lines = [*summary.missing[:_LISTED]]
+        lines += [f"{len(summary.missing) - _LISTED} more"] * (len(summary.missing) > _LISTED)
+        items = "".join(f"<li>{escape(line)}</li>" for line in lines)
         parts.append(f"<h3>Not finished</h3><ul>{items}</ul>")
         parts.append("<p>The command under provenance, with <code>--resume</code>, runs what is left.</p>")
     return _section("Failed and missing runs", *parts) if parts else ""

@@ -39,7 +39,8 @@ def fidelity(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
         + "; ".join(f"{name}: {text}" for name, text in zip((names[m] for m in shown), said, strict=True))
         + "."
     )
-    return Plot("fidelity", "Fidelity of the estimated updates", caption, figure)
+    alt = f"A line over training steps for each of {', '.join(names[m] for m in shown)}."
+    return Plot("fidelity", "Fidelity of the estimated updates", caption, figure, alt)
 
 
 def measured(directory: Path, run_id: str) -> dict[int, float]:

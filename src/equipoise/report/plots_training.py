@@ -1,46 +1,23 @@
-"""Figures of what happened on the way: validation curves, task weights, groups."""
+"""Figures of what the methods did on the way: task weights and groups."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median_high
 from typing import Any
 
-from equipoise.benchmark.logs import validations
-from equipoise.benchmark.records import Record
 from equipoise.benchmark.summary import Summary
-from equipoise.training.task import Metric
 
+from .grouping import MANY
 from .histories import GroupHistory, WeightHistory, group_history, weight_history
-from .style import INK, Canvas, Plot, bare, looks
-from .wording import listed, metric_title, ranked, short_labels
+from .style import Canvas, Plot, bare, log_ticks
+from .wording import listed, ranked, short_labels
 
-
-def curves(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
-    """Validation metric over epochs: a panel per metric, a line per method."""
-    metrics = summary.plan.metrics
-    columns = min(4, len(metrics))
-    rows = math.ceil(len(metrics) / columns)
-    figure = canvas(
-        max(2.45 * columns, 5), 1.8 * rows + 0.6 + 0.22 * math.ceil((len(summary.methods) + 1) / 5)
-    )
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    drawn: dict[str, Any] = {}
-    for panel, metric in zip(panels, metrics, strict=False):
-        drawn |= _curve_panel(panel, summary, directory, metric)
-    if not drawn:
-        return None
-    for panel in panels[len(metrics) :]:
-        panel.set_visible(False)
-    figure.supxlabel("epoch", fontsize=9.5)
-    figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=5)
-    caption = (
-        "Validation metric over epochs, mean over seeds; the band goes from the lowest to the highest seed. "
-        "Scales are logarithmic where a curve spans more than a factor of four. ↓: lower is better."
-    )
-    return Plot("curves", "Learning curves of every task", caption, figure)
+_MANY_HEIGHT = 4.0  # inches of a heat map of more tasks than can be named
+_NAMED_GROUPS = 6
 
 
 def weights(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
@@ -53,10 +30,13 @@ def weights(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
     shown = {name: history for name, history in histories.items() if history and not history.is_equal}
     if not shown:
         return None
+    if len(tasks) > MANY:
+        order = _by_share(list(shown.values()))
+        shown = {n: replace(h, shares=[h.shares[task] for task in order]) for n, h in shown.items()}
+        tasks = [tasks[task] for task in order]
     columns = min(2, len(shown))
     rows = math.ceil(len(shown) / columns)
-    height = _row_height(tasks) * len(tasks) + 0.6
-    figure = canvas(max(4.6 * columns, 6), height * rows + 0.9)
+    figure = canvas(max(4.6 * columns, 6), (_height(tasks) + 0.6) * rows + 0.9)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     # between the median and the widest method, so that one with wild weights does not make the others white
     extremes = [history.extreme for history in shown.values()]
@@ -68,7 +48,9 @@ def weights(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
         panel.set_visible(False)
     figure.supxlabel("training step", fontsize=9.5)
     _share_bar(figure, image, panels, limit)
-    return Plot("weights", "Task weights over training", _weight_caption(histories), figure)
+    alt = f"Heat maps of {len(tasks)} tasks over training steps for {', '.join(shown)}."
+    caption = _weight_caption(histories) + _order_caption(tasks)
+    return Plot("weights", "Task weights over training", caption, figure, alt)
 
 
 def groups(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
@@ -82,8 +64,9 @@ def groups(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
     }
     if not found:
         return None
-    height = max(_row_height(tasks) * len(tasks) + 0.9, 1.6)
-    figure = canvas(9.4, height * len(found) + 0.3)
+    if len(tasks) > MANY:
+        found = {name: _by_group(history) for name, history in found.items()}
+    figure = canvas(9.4, max(_height(tasks) + 0.9, 1.6) * len(found) + 0.3)
     panels = figure.subplots(len(found), 2, squeeze=False, sharey=True)
     for (left, right), (name, history) in zip(panels, found.items(), strict=True):
         _assignment_panel(left, history, tasks)
@@ -95,60 +78,33 @@ def groups(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
         "weight itself, on a logarithmic scale. First seed; of neighbouring steps the most frequent group and "
         "the geometric mean weight are drawn."
     )
-    return Plot("groups", "Which tasks are grouped, and what the groups weigh", caption, figure)
+    if len(tasks) > MANY:
+        caption += f" The {len(tasks)} tasks of each method are in the order of their mean group."
+    alt = (
+        f"Heat maps of {len(tasks)} tasks over training steps for {', '.join(found)}: group, and its weight."
+    )
+    return Plot("groups", "Which tasks are grouped, and what the groups weigh", caption, figure, alt)
 
 
-def _curve_panel(panel: Any, summary: Summary, directory: Path, metric: Metric) -> dict[str, Any]:
-    look, names = looks(summary), short_labels(summary.plan.methods)
-    handles = {}
-    for row in ranked(summary):
-        style = {"color": look[row.method].colour, "linestyle": look[row.method].dash}
-        handles[names[row.method]] = _line(panel, directory, row.runs, metric, style)
-    task = next(task.name for task in summary.plan.tasks if metric in task.metrics)
-    style = {"color": INK, "linestyle": (0, (1, 1.5)), "linewidth": 1.2}
-    handles["single-task"] = _line(panel, directory, summary.baseline_runs[task], metric, style)
-    _finish_panel(panel, metric)
-    return {name: handle for name, handle in handles.items() if handle is not None}
+def _by_share(histories: Sequence[WeightHistory]) -> list[int]:
+    """Places of the tasks, from the largest share of the weights to the smallest, by the mean over the methods."""
+    logs = [
+        [math.log(v) for history in histories for v in history.shares[task] if v > 0]
+        for task in range(len(histories[0].shares))
+    ]
+    means = [fmean(values) if values else -math.inf for values in logs]
+    return sorted(range(len(means)), key=lambda task: -means[task])
 
 
-def _line(panel: Any, directory: Path, runs: Sequence[Record], metric: Metric, style: dict[str, Any]) -> Any:
-    found = [validations(directory, run.run_id, [metric.name]) for run in runs]
-    by_epoch: dict[int, list[float]] = {}
-    for epochs, (curve,) in found:
-        for epoch, value in zip(epochs, curve, strict=True):
-            by_epoch.setdefault(epoch, []).append(value)
-    if not by_epoch:
-        return None
-    epochs = sorted(by_epoch)
-    means = [fmean(by_epoch[epoch]) for epoch in epochs]
-    (handle,) = panel.plot(epochs, means, **style, marker="o" if len(epochs) == 1 else None)
-    if len(found) > 1:
-        lows, highs = [min(by_epoch[e]) for e in epochs], [max(by_epoch[e]) for e in epochs]
-        panel.fill_between(epochs, lows, highs, color=style["color"], alpha=0.15, linewidth=0)
-    return handle
-
-
-def _finish_panel(panel: Any, metric: Metric) -> None:
-    values = [value for line in panel.lines for value in line.get_ydata()]
-    if values and min(values) > 0 and max(values) > 4 * min(values):
-        panel.set_yscale("log")
-        panel.set_yticks(*_log_ticks(min(values), max(values)))
-        panel.minorticks_off()
-    panel.set_title(metric_title(metric))
-    panel.xaxis.get_major_locator().set_params(integer=True)
-    panel.grid(True)
-    panel.tick_params(labelsize=8)
-
-
-def _log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
-    """1, 2, 5 times powers of ten, the powers alone on a long scale, the ends on a short one."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    digits = (1, 2, 5) if high < 100 * low else (1,)
-    ticks = [digit * 10.0**decade for decade in decades for digit in digits]
-    shown = [tick for tick in ticks if low <= tick <= high]
-    if len(shown) < 2:
-        shown = [low, math.sqrt(low * high), high]
-    return shown, [f"{float(f'{tick:.3g}'):g}" for tick in shown]
+def _by_group(history: GroupHistory) -> GroupHistory:
+    """The same with the tasks in the order of their mean group."""
+    means = [fmean(row) for row in history.assignment]
+    order = sorted(range(len(means)), key=lambda task: means[task])
+    return replace(
+        history,
+        assignment=[history.assignment[task] for task in order],
+        weights=[history.weights[task] for task in order],
+    )
 
 
 def _weight_panel(panel: Any, history: WeightHistory, tasks: list[str], limit: float) -> Any:
@@ -163,7 +119,7 @@ def _weight_panel(panel: Any, history: WeightHistory, tasks: list[str], limit: f
         interpolation="nearest",
         extent=(history.steps[0] - 0.5, history.steps[1] + 0.5, len(tasks) - 0.5, -0.5),
     )
-    panel.set_yticks(range(len(tasks)), tasks, fontsize=8.5 if len(tasks) <= 20 else 7)
+    _name_tasks(panel, tasks)
     bare(panel)
     return image
 
@@ -187,7 +143,8 @@ def _weight_caption(histories: Mapping[str, WeightHistory | None]) -> str:
     absent = [name for name, history in histories.items() if history is None]
     return (
         "Colour: a task's share of all weights, as a multiple of the equal share 1/m, on a logarithmic scale. "
-        "Red tasks get more than their equal share, blue ones less, white ones the same; grey: zero or negative. "
+        "Red tasks get more than their equal share, blue ones less, white ones the same; grey: zero, "
+        "as without a label in these steps, or negative. "
         "The darkest colours stand for that much or more. First seed; neighbouring steps are averaged."
         + (f" Not shown, since all weights are equal at all steps: {listed(equal)}." if equal else "")
         + (f" Without task weights in the log: {listed(absent)}." if absent else "")
@@ -204,9 +161,9 @@ def _assignment_panel(panel: Any, history: GroupHistory, tasks: list[str]) -> No
         interpolation="nearest",
         extent=(history.steps[0] - 0.5, history.steps[1] + 0.5, len(tasks) - 0.5, -0.5),
     )
-    for edge in range(1, len(tasks)):
+    for edge in range(1, len(tasks) if len(tasks) <= MANY else 1):
         panel.axhline(edge - 0.5, color="white", linewidth=0.7)
-    for group in range(1, history.count + 1):
+    for group in range(1, history.count + 1) if history.count <= _NAMED_GROUPS else (1, history.count):
         panel.scatter(
             [],
             [],
@@ -216,10 +173,10 @@ def _assignment_panel(panel: Any, history: GroupHistory, tasks: list[str]) -> No
             label=_group_name(group, history.count),
         )
     panel.legend(
-        loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=min(history.count, 6),
+        loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=_NAMED_GROUPS,
         columnspacing=0.7, handletextpad=0.0, fontsize=8.5, borderpad=0,
     )  # fmt: skip
-    panel.set_yticks(range(len(tasks)), tasks, fontsize=8.5 if len(tasks) <= 20 else 7)
+    _name_tasks(panel, tasks)
     moves = (
         "" if history.moves is None else f" (a task changes its group in {100 * history.moves:.1f} % of them)"
     )
@@ -248,11 +205,30 @@ def _group_weight_panel(figure: Any, panel: Any, history: GroupHistory) -> None:
     panel.set_title("weight of the task's group")
     panel.set_xlabel("training step", fontsize=8.5)
     bar = figure.colorbar(image, ax=panel, fraction=0.06, pad=0.02)
-    ticks, labels = _log_ticks(image.norm.vmin, image.norm.vmax)
+    ticks, labels = log_ticks(image.norm.vmin, image.norm.vmax)
     bar.set_ticks(ticks, labels=labels)
     bar.minorticks_off()
     bar.outline.set_visible(False)
 
 
-def _row_height(tasks: Sequence[str]) -> float:
-    return 0.18 if len(tasks) <= 20 else 0.13
+def _name_tasks(panel: Any, tasks: Sequence[str]) -> None:
+    if len(tasks) > MANY:
+        panel.set_yticks([])
+        panel.set_ylabel(f"{len(tasks)} tasks", fontsize=8.5)
+    else:
+        panel.set_yticks(range(len(tasks)), tasks, fontsize=8.5 if len(tasks) <= 20 else 7)
+
+
+def _order_caption(tasks: Sequence[str]) -> str:
+    if len(tasks) <= MANY:
+        return ""
+    return (
+        " Tasks from the largest share to the smallest, by the mean over methods and steps: on top "
+        f"{listed(tasks[:5])}; at the bottom {listed(tasks[-5:])}."
+    )
+
+
+def _height(tasks: Sequence[str]) -> float:
+    if len(tasks) > MANY:
+        return _MANY_HEIGHT
+    return (0.18 if len(tasks) <= 20 else 0.13) * len(tasks)

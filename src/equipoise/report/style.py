@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from equipoise.benchmark.summary import Summary
+from equipoise.benchmark.summary import Spread, Summary
+
+from .grouping import quantile
 
 # The page replaces these two by its own colours, so that figures follow light and dark.
 INK = "#1b1f27"
@@ -59,12 +62,14 @@ class Plot:
         title: one line.
         caption: how to read it.
         figure: of matplotlib.
+        alt: what is to be seen, for those who cannot.
     """
 
     name: str
     title: str
     caption: str
     figure: Any
+    alt: str
 
 
 @dataclass(frozen=True)
@@ -91,3 +96,40 @@ def bare(axes: Any) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
+
+
+def bars(
+    axes: Any, spreads: Sequence[Spread | None], colours: Sequence[str], form: str, *, absent: str = "unknown"
+) -> None:
+    """Horizontal bars with their numbers, and a line of one standard deviation where that is known."""
+    known = [s if s and math.isfinite(s.mean) else None for s in spreads]
+    axes.barh(range(len(known)), [s.mean if s else 0.0 for s in known], color=colours, height=0.62)
+    ends = [s.mean + (s.std or 0.0) if s else 0.0 for s in known]
+    for place, (spread, end) in enumerate(zip(known, ends, strict=True)):
+        if spread and spread.std is not None:
+            axes.errorbar(spread.mean, place, xerr=spread.std, color=INK, capsize=3, linewidth=1.2)
+        text = form.format(spread.mean) if spread else absent
+        axes.annotate(text, (end, place), (6, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_xlim(0, 1.22 * max(ends) or 1)
+    axes.set_ylim(-0.6, len(known) - 0.4)
+    axes.grid(True, axis="x")
+
+
+def distribution(axes: Any, place: float, values: Sequence[float], colour: str) -> None:
+    """A row with the median as a dot, the middle half as a thick bar, and 90 % of the values as a line."""
+    low, first, middle, third, high = (quantile(values, share) for share in (0.05, 0.25, 0.5, 0.75, 0.95))
+    flat = {"zorder": 1, "solid_capstyle": "butt"}
+    axes.plot([low, high], [place, place], color=LINE, linewidth=3, **flat)
+    axes.plot([first, third], [place, place], color=colour, linewidth=9, alpha=0.55, **flat)
+    axes.plot(middle, place, "o", color=colour, markeredgecolor=INK, markersize=7, zorder=3)
+
+
+def log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """1, 2, 5 times powers of ten, the powers alone on a long scale, the ends on a short one."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    digits = (1, 2, 5) if high < 100 * low else (1,)
+    ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+    shown = [tick for tick in ticks if low <= tick <= high]
+    if len(shown) < 2:
+        shown = [low, math.sqrt(low * high), high]
+    return shown, [f"{float(f'{tick:.3g}'):g}" for tick in shown]

@@ -1,57 +1,33 @@
-"""The result tables as plain data, and the same as Markdown and LaTeX."""
+"""The result tables: methods, metrics, and what is published."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from equipoise.benchmark.published import published, published_benchmarks
 from equipoise.benchmark.summary import MethodSummary, Summary
 from equipoise.training.task import Metric
 
+from .cells import Cell, Table, best_of, latex, markdown
+from .export import METRICS_FILE
+from .grouping import STATISTICS, Kind, baseline_statistics, has_many, kinds, method_statistics
+from .times import ROUGH_TIMES, UNIT, times
 from .wording import (
     NOT_LEARNT,
+    NOT_LEARNT_MEANS,
     decimals_for,
+    left_out,
+    listed,
     metric_title,
     number,
     ranked,
+    selection,
     short_labels,
     with_spread,
 )
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry: its text, whether it is the best of its kind, and whether the task was not learnt."""
-
-    text: str
-    best: bool = False
-    not_learnt: bool = False
-
-    @property
-    def marked(self) -> str:
-        """The text with the mark of a task that was not learnt."""
-        return f"{self.text} {NOT_LEARNT}" if self.not_learnt else self.text
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table to print: the first column holds names, the other ones numbers.
-
-    Args:
-        name: for labels and anchors.
-        title: one line.
-        header: one per column.
-        rows: cells in the order of the header.
-        notes: what the marks and numbers mean.
-    """
-
-    name: str
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...]
+__all__ = ["Cell", "Table", "latex", "markdown", "metric_table", "published_table", "ranking_table"]
 
 
 def ranking_table(summary: Summary) -> Table:
@@ -65,22 +41,35 @@ def ranking_table(summary: Summary) -> Table:
         "not learnt": [Cell(str(len(row.not_learnt))) for row in rows],
         "convergence difference (epochs) ↓": [Cell(with_spread(row.convergence, 1)) for row in rows],
         "seconds / step": [Cell(with_spread(row.seconds_per_step, digits)) for row in rows],
+        f"step time / {UNIT}": [Cell(with_spread(entry.relative, 2)) for entry in times(summary)],
         "peak memory (MB)": [Cell(number(row.peak_memory_mb)) for row in rows],
         "solver fallbacks": [Cell(str(row.fallbacks)) for row in rows],
         "lr": [Cell(f"{row.lr:g}") for row in rows],
         "seeds": [Cell(str(len(row.runs))) for row in rows],
     }
+    if summary.baseline.source == "none":
+        del columns["Δm % ↓"]
+    if all(row.method != UNIT for row in rows):
+        del columns[f"step time / {UNIT}"]
     cells = zip([Cell(row.method) for row in rows], *columns.values(), strict=True)
     return Table("ranking", _title(summary), ("method", *columns), tuple(cells), _ranking_notes(summary))
 
 
 def metric_table(summary: Summary) -> Table:
-    """One row per metric, one column per method and one for the single-task baseline."""
+    """One row per metric, one column per method and one for the single-task baseline.
+
+    Above `grouping.MANY` metrics there are a few rows per kind of metric instead; each metric is in `metrics.csv`.
+    """
     rows = ranked(summary)
     names = short_labels(summary.plan.methods)
     header = ("metric", "single-task", *(names[row.method] for row in rows))
-    body = tuple(_metric_row(summary, rows, metric) for metric in summary.plan.metrics)
-    return Table("metrics", "Test metrics at the selected epoch", header, body, _metric_notes(summary))
+    if has_many(summary.plan):
+        body = tuple(line for kind in kinds(summary.plan) for line in _kind_rows(summary, rows, kind))
+        notes = _kind_notes(summary)
+    else:
+        body = tuple(_metric_row(summary, rows, metric) for metric in summary.plan.metrics)
+        notes = _metric_notes(summary)
+    return Table("metrics", f"Test metrics {selection(summary)}", header, body, notes)
 
 
 def published_table(summary: Summary) -> Table | None:
@@ -90,6 +79,7 @@ def published_table(summary: Summary) -> Table | None:
         return None
     known = published(problem)
     pairs = [(row, found) for row in ranked(summary) if (found := known.find(row.method))]
+    cost = {entry.method: entry for entry in times(summary)}
     body = tuple(
         (
             Cell(row.method),
@@ -97,53 +87,20 @@ def published_table(summary: Summary) -> Table | None:
             Cell(number(result.delta_m, 1, sign=True)),
             Cell(number(row.mean_rank, 2)),
             Cell(number(result.mean_rank, 2)),
+            Cell(with_spread(cost[row.method].relative, 2)),
+            Cell(number(cost[row.method].published, 2)),
         )
         for row, (_, result) in pairs
     )
-    header = ("method", "Δm % here", "Δm % published", "mean rank here", "mean rank published")
+    scores = ("Δm %", "mean rank", f"time / {UNIT}")
+    header = ("method", *(f"{score} {where}" for score in scores for where in ("here", "published")))
     notes = (
         f"Another budget: the published networks were trained for {known.budget}; ours as the plan says.",
         f"Mean ranks: here among {len(summary.methods)} methods, published among {len(known.methods)}. "
         "Source: GO4Align, NeurIPS 2024, tables 1, 2, 7, 8.",
+        f"Time relative to {UNIT}: here per step, published per epoch on one A100 (figures 1 and 4). {ROUGH_TIMES}",
     )
     return Table("published", "Published numbers, from another budget", header, body, notes) if body else None
-
-
-def markdown(table: Table) -> str:
-    """The table as Markdown, the best value bold."""
-    lines = [
-        f"### {table.title}",
-        "",
-        _pipes(table.header),
-        _pipes(["---", *["---:"] * (len(table.header) - 1)]),
-    ]
-    lines += [_pipes([f"**{c.marked}**" if c.best else c.marked for c in row]) for row in table.rows]
-    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes), ""])
-
-
-def latex(table: Table) -> str:
-    r"""The table as LaTeX for the packages booktabs and graphicx, the best value bold."""
-    body = [
-        [rf"\textbf{{{_tex(c.marked)}}}" if c.best else _tex(c.marked) for c in row] for row in table.rows
-    ]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_tex(table.title)}. {_tex(' '.join(table.notes))}}}",
-            rf"\label{{tab:{table.name}}}",
-            r"\resizebox{\linewidth}{!}{%",
-            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-            r"\toprule",
-            " & ".join(map(_tex, table.header)) + r" \\",
-            r"\midrule",
-            *(" & ".join(row) + r" \\" for row in body),
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table}",
-            "",
-        ]
-    )
 
 
 def _metric_row(summary: Summary, rows: tuple[MethodSummary, ...], metric: Metric) -> tuple[Cell, ...]:
@@ -153,7 +110,7 @@ def _metric_row(summary: Summary, rows: tuple[MethodSummary, ...], metric: Metri
     known = [*values, *([reference] if reference else [])]
     decimals = decimals_for([spread.mean for spread in known], [spread.std for spread in known])
     learnt = [math.nan if metric.name in r.not_learnt else v.mean for r, v in zip(rows, values, strict=True)]
-    best = _best(learnt, metric.higher_is_better)
+    best = best_of(learnt, higher_is_better=metric.higher_is_better)
     return (
         Cell(metric_title(metric)),
         Cell(with_spread(reference, decimals), not_learnt=metric.name in baseline.not_learnt),
@@ -164,18 +121,32 @@ def _metric_row(summary: Summary, rows: tuple[MethodSummary, ...], metric: Metri
     )
 
 
+def _kind_rows(summary: Summary, rows: tuple[MethodSummary, ...], kind: Kind) -> list[tuple[Cell, ...]]:
+    """A row for the mean over the tasks, and for the best, the median and the worst of them."""
+    reference = baseline_statistics(summary, kind)
+    columns = [method_statistics(row, kind) for row in rows]
+    known = [spread for spread in (*itertools.chain(*columns), *reference) if spread]
+    decimals = decimals_for([spread.mean for spread in known], [spread.std for spread in known])
+    lines = []
+    for index, name in enumerate(STATISTICS):
+        values = [column[index] for column in columns]
+        best = best_of([v.mean for v in values], higher_is_better=kind.metric.higher_is_better)
+        of = f"mean of {len(kind.members)} tasks" if name == "mean" else f"{name} task"
+        cells = [Cell(with_spread(value, decimals), place in best) for place, value in enumerate(values)]
+        title = Cell(f"{metric_title(kind.metric)}: {of}")
+        lines.append((title, Cell(with_spread(reference[index], decimals)), *cells))
+    return lines
+
+
 def _title(summary: Summary) -> str:
-    return f"{summary.plan.problem}, preset {summary.plan.preset}: methods by Δm"
+    by = "Δm" if any(row.delta_m for row in summary.methods) else "mean rank"
+    return f"{summary.plan.problem}, preset {summary.plan.preset}: methods by {by}"
 
 
 def _ranking_notes(summary: Summary) -> tuple[str, ...]:
-    names = ", ".join(short_labels(summary.plan.methods)[row.method] for row in summary.methods)
-    baseline = summary.baseline
-    source = "own single-task runs" if baseline.source == "own" else "published single-task numbers"
-    reason = f" Δm is missing: {baseline.missing}." if baseline.missing else ""
+    names = listed([short_labels(summary.plan.methods)[row.method] for row in summary.methods], 30)
     return (
-        f"Δm: mean relative change of the test metrics against {source}, lower is better, "
-        f"negative beats single-task.{reason}",
+        _delta_note(summary),
         "±: standard deviation over seeds; – where it is unknown (one seed).",
         f"Mean rank: over {len(summary.plan.metrics)} metrics among {names}; single-task is not ranked.",
         "Convergence difference: standard deviation over tasks of the epoch from which the validation metric "
@@ -183,49 +154,36 @@ def _ranking_notes(summary: Summary) -> tuple[str, ...]:
     )
 
 
+def _delta_note(summary: Summary) -> str:
+    baseline = summary.baseline
+    if baseline.source == "none":
+        return f"There is no Δm: {baseline.missing}. Methods are compared by mean rank alone."
+    source = "own single-task runs" if baseline.source == "own" else "published single-task numbers"
+    text = (
+        f"Δm: mean relative change of the test metrics against {source}, lower is better, "
+        "negative beats single-task."
+    )
+    if baseline.missing:
+        return f"{text} Δm is missing: {baseline.missing}."
+    return " ".join([text, *left_out(summary)])
+
+
 def _metric_notes(summary: Summary) -> tuple[str, ...]:
     notes = ["Mean ± standard deviation over seeds. Bold: best mean of a method that learnt the task."]
     if summary.baseline.not_learnt or any(row.not_learnt for row in summary.methods):
-        notes.append(
-            f"{NOT_LEARNT} not learnt: less than 20 % better than always predicting the training mean."
-        )
+        notes.append(f"{NOT_LEARNT} not learnt: {NOT_LEARNT_MEANS}.")
     return tuple(notes)
 
 
+def _kind_notes(summary: Summary) -> tuple[str, ...]:
+    return (
+        f"{len(summary.plan.metrics)} metrics are too many to list: mean, best, median and worst are over the tasks "
+        "of a run, then mean ± standard deviation over seeds; bold: best mean. The best and the worst task may be "
+        f"another one for each method. {METRICS_FILE} beside this report has every metric of every run.",
+        f"Not learnt: {NOT_LEARNT_MEANS}.",
+    )
+
+
 def _column(texts: list[str], values: list[float]) -> list[Cell]:
-    best = _best(values, higher_is_better=False)
+    best = best_of(values, higher_is_better=False)
     return [Cell(text, index in best) for index, text in enumerate(texts)]
-
-
-def _best(values: list[float], higher_is_better: bool) -> set[int]:
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return set()
-    top = max(finite) if higher_is_better else min(finite)
-    return {index for index, value in enumerate(values) if value == top}
-
-
-def _pipes(cells: list[str] | tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-_TEX: Mapping[int, str] = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "Δ": r"$\Delta$",
-        "±": r"$\pm$",
-        "↓": r"$\downarrow$",
-        "↑": r"$\uparrow$",
-        "−": "$-$",
-        "–": "--",
-        NOT_LEARNT: r"$^\dagger$",
-        "°": r"$^\circ$",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-    }
-)
-
-
-def _tex(text: str) -> str:
-    return text.translate(_TEX)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from equipoise.benchmark.summary import MethodSummary, Spread, Summary
 
-from .wording import listed, number, ranked, short_labels, with_spread
+from .times import long_waits
+from .wording import decimals_for, left_out, listed, number, ranked, short_labels, with_spread
 
 
 def verdict(summary: Summary) -> list[str]:
@@ -20,7 +21,8 @@ def verdict(summary: Summary) -> list[str]:
         return [lead, *_budget(summary), *_open_ends(summary)]
     scored = [(row, row.delta_m) for row in rows if row.delta_m and math.isfinite(row.delta_m.mean)]
     result = _by_score(summary, scored) if scored else _by_rank(summary, rows)
-    return [*result, *_learning(summary), *_budget(summary), *_open_ends(summary)]
+    ends = [*_budget(summary), *long_waits(summary), *_open_ends(summary)]
+    return [*result, *_learning(summary), *ends]
 
 
 def ties(scored: Sequence[tuple[MethodSummary, Spread]]) -> list[tuple[MethodSummary, Spread]]:
@@ -54,12 +56,39 @@ def _by_score(summary: Summary, scored: Sequence[tuple[MethodSummary, Spread]]) 
         sentences.append("One seed: the spread is unknown, so the order of the methods may be chance.")
     elif not tied and len(scored) > 1:
         sentences.append("No other method lies within one standard deviation of it.")
-    leader = min((row for row, _ in scored), key=lambda row: row.mean_rank)
-    if leader.mean_rank < best.mean_rank:
-        sentences.append(
-            f"By mean rank {names[leader.method]} leads, {leader.mean_rank:.2f} against {best.mean_rank:.2f}."
-        )
-    return sentences
+    return [*sentences, *_other_leader(summary, scored), *_weight_of_one(summary, scored), *left_out(summary)]
+
+
+def _other_leader(summary: Summary, scored: Sequence[tuple[MethodSummary, Spread]]) -> list[str]:
+    best = scored[0][0].mean_rank
+    leaders = _leaders([row for row, _ in scored])
+    if leaders[0].mean_rank >= best:
+        return []
+    names = short_labels(summary.plan.methods)
+    who, lead = listed([names[row.method] for row in leaders]), "leads" if len(leaders) == 1 else "lead"
+    return [f"By mean rank {who} {lead}, {leaders[0].mean_rank:.2f} against {best:.2f}."]
+
+
+def _weight_of_one(summary: Summary, scored: Sequence[tuple[MethodSummary, Spread]]) -> list[str]:
+    """Whether some Δm is mostly one metric, as where its single-task value is nearly zero."""
+    names = short_labels(summary.plan.methods)
+    found: dict[str, list[str]] = {}
+    for row, _ in scored:
+        sizes = {name: abs(change) for name, change in row.changes.items()}
+        top = max(sizes, key=lambda name: sizes[name])
+        if len(sizes) > 2 and sizes[top] > sum(sizes.values()) / 2:
+            found.setdefault(top, []).append(names[row.method])
+    values = summary.baseline.values
+    return [
+        f"In the Δm of {listed(methods)} one metric, {metric}, weighs more than all others together; its single-task "
+        f"value is {number(values[metric].mean, decimals_for([values[metric].mean]))}."
+        for metric, methods in found.items()
+    ]
+
+
+def _leaders(rows: Sequence[MethodSummary]) -> list[MethodSummary]:
+    first = min(row.mean_rank for row in rows)
+    return [row for row in rows if row.mean_rank == first]
 
 
 def _percent(score: Spread) -> str:
@@ -67,11 +96,21 @@ def _percent(score: Spread) -> str:
 
 
 def _by_rank(summary: Summary, rows: tuple[MethodSummary, ...]) -> list[str]:
-    best = min(rows, key=lambda row: row.mean_rank)
-    name = short_labels(summary.plan.methods)[best.method]
+    names = short_labels(summary.plan.methods)
+    leaders = _leaders(rows)
     reason = summary.baseline.missing or "a metric is not finite"
-    among = f"among {len(rows)} methods over {len(summary.plan.metrics)} metrics"
-    return [f"There is no Δm yet ({reason}). {name} has the best mean rank, {best.mean_rank:.2f} {among}."]
+    if summary.missing:
+        lead = f"There is no Δm yet ({reason})."
+    else:
+        lead = f"There is no Δm: {reason}."
+    who = listed([names[row.method] for row in leaders])
+    among = f"{leaders[0].mean_rank:.2f} among {len(rows)} methods over {len(summary.plan.metrics)} metrics"
+    if len(rows) == 1:
+        return [f"{lead} With {who} alone there is nothing to compare."]
+    result = f"{who} has the best mean rank" if len(leaders) == 1 else f"A tie: {who} have the best mean rank"
+    one_seed = all(len(row.runs) == 1 for row in rows)
+    chance = ["One seed: the spread is unknown, so the order of the methods may be chance."] * one_seed
+    return [f"{lead} {result}, {among}.", *chance]
 
 
 def _learning(summary: Summary) -> list[str]:
@@ -82,7 +121,10 @@ def _learning(summary: Summary) -> list[str]:
     if nobody:
         sentences.append(f"Not learnt by any method: {listed(nobody)}.")
     if baseline:
-        sentences.append(f"Not learnt by the single-task networks: {listed(baseline)}; Δm rests on them too.")
+        resting = [name for name in baseline if name not in summary.baseline.left_out]
+        which = "them" if resting == baseline else listed(resting) if resting else ""
+        rests = f"; Δm rests on {which} too" if which else ""
+        sentences.append(f"Not learnt by the single-task networks: {listed(baseline)}{rests}.")
     return sentences
 
 

@@ -9,6 +9,10 @@ from equipoise.benchmark.summary import MethodSummary, Spread, Summary
 from equipoise.training.task import Metric
 
 NOT_LEARNT = "†"
+NOT_LEARNT_MEANS = (
+    "less than 20 % better than the best constant guess, or, where that guess is worth 0 or less as for R2, "
+    "less than a fifth of the scale"
+)
 
 
 def ranked(summary: Summary) -> tuple[MethodSummary, ...]:
@@ -57,11 +61,35 @@ def decimals_for(means: Iterable[float], spreads: Iterable[float | None] = ()) -
 
 
 def listed(names: Sequence[str], limit: int = 12) -> str:
-    """Names as a phrase: "a, b and c"; the rest beyond the limit is counted."""
+    """Names as a phrase: "a, b and c", or "none"; the rest beyond the limit is counted."""
+    if not names:
+        return "none"
     shown = list(names[:limit])
     if len(names) > limit:
         shown.append(f"{len(names) - limit} more")
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def counted(count: int, name: str) -> str:
+    """A number of things: "1 seed", "3 seeds"."""
+    return f"{count} {name}{'s' * (count != 1)}"
+
+
+def left_out(summary: Summary) -> list[str]:
+    """What Δm leaves out, in a sentence; nothing where it leaves out nothing."""
+    names = summary.baseline.left_out
+    if not names:
+        return []
+    metrics = f"{len(names)} of {len(summary.plan.metrics)} metrics"
+    return [f"Δm leaves out {metrics}, whose single-task value is not above 0: {listed(names)}."]
+
+
+def selection(summary: Summary) -> str:
+    """Which epochs the test metrics are of."""
+    train = summary.plan.config.get("train", {})
+    if train.get("report", "best") == "last":
+        return f"as the mean of the last {train['last_epochs']} epochs"
+    return "at the selected epoch"
 
 
 def _place(row: MethodSummary) -> tuple[float, float]:
