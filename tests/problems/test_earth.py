@@ -23,7 +23,9 @@ from equipoise.models.segnet import SegNet
 from equipoise.models.unet import UNet
 from equipoise.problems import earth as module
 from equipoise.problems.earth import Earth
-from equipoise.training.pictures import Pictured
+from equipoise.training.config import RunConfig, TrainConfig
+from equipoise.training.loop import Trainer
+from equipoise.training.pictures import Pictured, load_pictures
 from equipoise.training.problem import Described, Installable, Previewed
 
 NAMES = ["landcover", "elevation", "normals", "climate"]
@@ -162,7 +164,7 @@ def test_training_tiles_are_mirrored_unless_told_not_to(root: str) -> None:
 def test_each_loss_reaches_the_shared_encoder_and_its_head(
     root: str, name: str, cls: type[nn.Module]
 ) -> None:
-    earth = Earth(root=root, tile=32, width=2, model=name)
+    earth = Earth(root=root, tile=32, width=2, model=name, batch_size=4)
     model = earth.model(0)
     assert isinstance(model, cls) and isinstance(model, MTAN | SegNet | UNet)
     assert earth.shared(model) is model.encoder
@@ -188,7 +190,7 @@ def test_each_loss_reaches_the_shared_encoder_and_its_head(
 
 def test_tasks_can_be_left_out(root: str) -> None:
     options = {"tasks": "normals, landcover"}
-    earth = Earth(root=root, tile=32, width=2, tasks="normals, landcover")
+    earth = Earth(root=root, tile=32, width=2, batch_size=4, tasks="normals, landcover")
     assert isinstance(earth, Described)
     assert [task.name for task in earth.tasks] == ["landcover", "normals"]
     described = Earth.describe(options)
@@ -275,9 +277,24 @@ def test_the_packages_are_installed_alone(monkeypatch: pytest.MonkeyPatch) -> No
 def test_every_preset_is_a_plan(preset: str) -> None:
     plan = make_plan(Earth, preset, Overrides(methods=("ls",)))
     assert [task.name for task in plan.tasks] == NAMES
-    assert (len(plan.seeds) == 3) == (preset != "smoke")
+    assert (len(plan.seeds) == 3) == (preset in ("quick", "full"))
 
 
+@pytest.mark.parametrize("method", ["nashmtl", "stl:task=climate"])
+def test_a_run_ends_with_all_metrics_and_pictures(root: str, tmp_path: Path, method: str) -> None:
+    earth = Earth(root=root, tile=32, width=2, model="unet", tiles=8, batch_size=4)
+    config = RunConfig(problem="earth", method=method, lr=1e-3, seed=0, train=TrainConfig(epochs=1))
+    outcome = Trainer(earth, config, tmp_path / "run", tmp_path / "run.pt").run()
+    names = list(earth.reference) if method == "nashmtl" else ["climate_mIoU", "climate_pix_acc"]
+    for part in ("validation", "test", "trivial"):
+        assert list(outcome.metrics[part]) == names
+        assert all(math.isfinite(value) for value in outcome.metrics[part].values())
+    assert outcome.steps == 2
+    shown = [picture.name for picture in load_pictures(tmp_path / "run")]
+    assert shown == (["input", *NAMES] if method == "nashmtl" else [])
+
+
+@pytest.mark.slow
 def test_the_benchmark_runs_on_the_real_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the installed packages to the report, with single-task baselines."""
     monkeypatch.chdir(tmp_path)
