@@ -153,6 +153,7 @@ def test_have_the_documented_numbers_of_parameters() -> None:
         (lambda: ple(1), vectors()),
         (lambda: ple(2), vectors()),
         (lambda: ple(3), vectors()),
+        (lambda: ple(3, own=0), vectors()),
         (convolutional_ple, pictures()),
     ],
 )

@@ -85,9 +85,10 @@ class PLE(MultiTaskNet):
     The last layer L has no s, so one layer is CGC.
 
     Shared: `encoder`, that is all experts but the own ones of the last layer, the gates V, and the gates W but those
-    of the last two layers: whatever goes into an s is reached by every loss. Parameters: n_shared + m n_own times
-    those of an expert of each layer, m (n_own + n_shared) inputs_l for the gates W of layer l and
-    (m n_own + n_shared) inputs_l for V, besides the heads, where inputs_l are the values that the gates read.
+    of the last two layers: whatever goes into an s is reached by every loss. Without own experts no gate W leads there,
+    so all of them belong to a task. Parameters: n_shared + m n_own times those of an expert of each layer,
+    m (n_own + n_shared) inputs_l for the gates W of layer l and (m n_own + n_shared) inputs_l for V, besides the heads,
+    where inputs_l are the values that the gates read.
 
     Reference: Tang et al., Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for
     Personalized Recommendations, RecSys 2020, https://doi.org/10.1145/3383313.3412236.
@@ -123,16 +124,17 @@ class PLE(MultiTaskNet):
         read = [inputs, *(layer.channels for layer in layers[:-1])]
         experts = [nn.ModuleList(Experts(layer.make, own) for _ in outputs) for layer in layers]
         gates = [nn.ModuleList(Gate(size, own + shared) for _ in outputs) for size in read]
+        common = max(0, len(layers) - 2) if own else 0
         self.encoder = nn.ModuleDict(
             {
                 "experts": nn.ModuleList(Experts(layer.make, shared) for layer in layers),
                 "gates": nn.ModuleList(Gate(size, own * len(outputs) + shared) for size in read[:-1]),
                 "own_experts": nn.ModuleList(experts[:-1]),
-                "own_gates": nn.ModuleList(gates[:-2]),
+                "own_gates": nn.ModuleList(gates[:common]),
             }
         )
         self.own_experts = experts[-1]
-        self.own_gates = nn.ModuleList(gates[-2:])
+        self.own_gates = nn.ModuleList(gates[common:])
 
     def task_features(self, x: Tensor) -> list[Tensor]:
         """The last mixture of each task (b, channels)."""
