@@ -92,7 +92,7 @@ def extract(net: Any, layer: int, depth: int) -> tuple[Any, Any, Any, Any]:
     """Own experts, shared experts, own gates and the shared gate of a layer, wherever they are kept."""
     parts = net.encoder
     own = parts["own_experts"][layer] if layer < depth - 1 else net.own_experts
-    gates = parts["own_gates"][layer] if layer < depth - 2 else net.own_gates[layer - depth]
+    gates = [*parts["own_gates"], *net.own_gates][layer]
     return own, parts["experts"][layer], gates, parts["gates"][layer] if layer < depth - 1 else None
 
 
