@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from earth_world import world
-from equipoise.data.earth import CLIMATES, LAND_COVERS, EarthMaps, lay
+from earth_world import real_root, world
+from equipoise.data.earth import CLIMATES, LAND_COVERS, EarthMaps, lay, load_earth
 from equipoise.data.earth_tiles import PARTS, EarthTiles, flip_some, surface_normals
 
 
@@ -157,3 +157,18 @@ def test_sizes_out_of_range_are_refused(maps: EarthMaps) -> None:
         ValueError, match="tiles of the train part should be over 60% land. Found none of 12 pixels."
     ):
         EarthTiles(sea, size=12)
+
+
+def test_every_part_of_the_real_maps_has_every_class() -> None:
+    maps = load_earth(real_root())
+    tiles = EarthTiles(maps)
+    assert {part: len(numbers) for part, numbers in tiles.parts.items()} == {
+        "train": 475,
+        "validation": 156,
+        "test": 131,
+    }
+    for part in PARTS:
+        assert min(tiles.shares(part).values()) > 0
+    overlapping = EarthTiles(maps, stride=32)
+    assert len(overlapping.parts["train"]) > 3 * 475
+    assert torch.equal(overlapping.corners[overlapping.parts["test"]], tiles.corners[tiles.parts["test"]])

@@ -82,17 +82,17 @@ def test_metrics_are_those_of_the_labelled_pixels(earth: Earth) -> None:
         assert found[f"{task}_mIoU"] == pytest.approx(100 * sum(ious) / number, rel=1e-6)
         right = sum(t == g for t, g in pairs) / len(pairs)
         assert found[f"{task}_pix_acc"] == pytest.approx(100 * right, rel=1e-6)
-    truth = torch.cat([row.flatten() for row in rows["elevation"]]).double()
-    guess = torch.cat([m[1].flatten() for m in maps]).double()
-    high = truth > 0
-    assert float(truth[high].min()) >= 0.1 and float(truth.max()) < 3
-    errors = (guess - truth)[high].abs()
+    heights = torch.cat([row.flatten() for row in rows["elevation"]]).double()
+    found_heights = torch.cat([m[1].flatten() for m in maps]).double()
+    high = heights > 0
+    assert float(heights[high].min()) >= 0.1 and float(heights.max()) < 3
+    errors = (found_heights - heights)[high].abs()
     assert found["elevation_abs_err"] == pytest.approx(float(errors.mean()), rel=1e-5)
-    assert found["elevation_rel_err"] == pytest.approx(float((errors / truth[high]).mean()), rel=1e-5)
-    truth = torch.cat([row.movedim(1, -1).reshape(-1, 3) for row in rows["normals"]]).double()
-    guess = torch.cat([m[2].movedim(1, -1).reshape(-1, 3) for m in maps]).double()
-    land = truth.norm(dim=1) > 0.5
-    cosine = (truth * guess).sum(1)[land].clamp(-1, 1)
+    assert found["elevation_rel_err"] == pytest.approx(float((errors / heights[high]).mean()), rel=1e-5)
+    normals = torch.cat([row.movedim(1, -1).reshape(-1, 3) for row in rows["normals"]]).double()
+    vectors = torch.cat([m[2].movedim(1, -1).reshape(-1, 3) for m in maps]).double()
+    land = normals.norm(dim=1) > 0.5
+    cosine = (normals * vectors).sum(1)[land].clamp(-1, 1)
     angles = sorted(math.degrees(math.acos(value)) for value in cosine.tolist())
     assert found["normal_mean"] == pytest.approx(sum(angles) / len(angles), rel=1e-5)
     assert found["normal_median"] == pytest.approx(angles[len(angles) // 2], abs=0.01)
@@ -169,21 +169,14 @@ def test_each_loss_reaches_the_shared_encoder_and_its_head(
     assert isinstance(model, cls) and isinstance(model, MTAN | SegNet | UNet)
     assert earth.shared(model) is model.encoder
     losses = earth.losses(model, next(iter(earth.loaders(0).train.epoch(1))))
+    heads, first_weights = [*model.heads.parameters()], next(model.encoder.parameters())
     for k, task in enumerate(NAMES):
-        grads = torch.autograd.grad(
-            losses[task], [*model.heads.parameters()], retain_graph=True, allow_unused=True
+        *grads, shared = torch.autograd.grad(
+            losses[task], [*heads, first_weights], retain_graph=True, allow_unused=True
         )
         reached = [grad is not None for grad in grads]
-        per_head = len(reached) // 4
-        assert reached == [head == k for head in range(4) for _ in range(per_head)]
-        assert (
-            float(
-                torch.autograd.grad(losses[task], [*model.encoder.parameters()][:1], retain_graph=True)[
-                    0
-                ].norm()
-            )
-            > 0
-        )
+        assert reached == [head == k for head in range(4) for _ in range(len(heads) // 4)]
+        assert float(shared.norm()) > 0
     first, again, other = (torch.cat([p.flatten() for p in earth.model(s).parameters()]) for s in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
 

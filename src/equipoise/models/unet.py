@@ -71,7 +71,7 @@ class UNetEncoder(nn.Module):
         kept = [first(images)]
         for level in rest:
             kept.append(level(functional.max_pool2d(kept[-1], 2)))
-        found = kept.pop()
+        found: Tensor = kept.pop()
         for level, skip in zip(self.up, kept[::-1], strict=True):
             enlarged = functional.interpolate(found, skip.shape[-2:], mode="bilinear", align_corners=False)
             found = level(torch.cat([enlarged, skip], dim=1))

@@ -33,7 +33,7 @@ from .earth_presets import PRESETS
 
 _EVALUATION_BATCH = 32
 _PICTURES = 6
-_MODELS = {"mtan": MTAN, "segnet": SegNet, "unet": UNet}
+_MODELS: Mapping[str, type[MTAN | SegNet | UNet]] = {"mtan": MTAN, "segnet": SegNet, "unet": UNet}
 
 
 def _classes(name: str, names: tuple[str, ...]) -> DenseTask:
@@ -112,8 +112,8 @@ class Earth:
     """
 
     name: ClassVar[str] = "earth"
-    tasks: tuple[Task, ...] = tuple(task.task for task in _DENSE)
-    reference: Mapping[str, float] = _SCALE
+    tasks: ClassVar[tuple[Task, ...]] = tuple(task.task for task in _DENSE)
+    reference: ClassVar[Mapping[str, float]] = _SCALE
     method_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
@@ -143,7 +143,7 @@ class Earth:
         if batch_size < 2:
             raise ValueError(f"`batch_size` should be at least 2. Found {batch_size}.")
         self._dense = _chosen(tasks)
-        self.tasks, self.reference = _described(self._dense)
+        self.tasks, self.reference = _described(self._dense)  # type: ignore[misc]  # ClassVars of the protocol
         self._model, self._width = _MODELS[model], width
         self._batch_size, self._flip, self._workers = batch_size, flip, workers
         self._tiles = EarthTiles(load_earth(root, progress), size=tile, stride=stride)

@@ -13,7 +13,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lrs": [3e-3],
         "seeds": 1,
     },
-    "quick": {  # six minutes on two cores; land cover and climate are learnt
+    "quick": {  # minutes on two cores; land cover and climate are learnt
         "options": {"model": "unet", "width": 8, "batch_size": 8},
         "train": {"epochs": 4, "schedule": "step", "step_epochs": 2, "step_factor": 0.3},  # 236 steps
         "methods": _METHODS,
