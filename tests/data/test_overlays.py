@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from equipoise.data.overlays import CANVAS, draw_pairs, overlay
+from equipoise.data.overlays import CANVAS, draw_images, draw_pairs, overlay
 
 
 @pytest.mark.parametrize("shift", [0, 3, 6, 8])
@@ -71,3 +71,18 @@ def test_a_shift_out_of_the_canvas_is_refused(shift: int) -> None:
     pixels = torch.zeros(2, 28, 28, dtype=torch.uint8)
     with pytest.raises(ValueError, match=rf"`shift` should be between 0 and 8\. Found {shift}\."):
         overlay(pixels, torch.tensor([0]), torch.tensor([1]), shift)
+
+
+def test_images_of_each_part_are_counted_through() -> None:
+    some, more, every = (draw_images([10, 4], {"images": n, "test": 2}, 0) for n in (3, 6, None))
+    assert [len(chosen) for chosen in some] == [3, 2]
+    assert set(some[0].tolist()) < set(more[0].tolist()) < set(range(10))
+    assert every[0].tolist() == list(range(10))
+    assert set(every[1].tolist()) < set(range(10, 14))
+    assert draw_images([10, 4], {"images": 3, "test": 2}, 1)[0].tolist() != some[0].tolist()
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_draw_of_too_few_or_too_many_images_is_refused(number: int) -> None:
+    with pytest.raises(ValueError, match=rf"`test` should be between 2 and 4\. Found {number}\."):
+        draw_images([10, 4], {"images": None, "test": number}, 0)
