@@ -158,11 +158,11 @@ HEADER = [
     "network",
     "ms to read a batch",
     "s a step, one batch",
-    "no readers",
-    "readers",
+    "s a step, no readers",
+    "s a step, readers",
     "% waiting, no readers",
-    "readers",
-    "longest wait, ms",
+    "% waiting, readers",
+    "longest wait with readers, ms",
 ]
 
 
