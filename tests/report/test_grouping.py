@@ -13,6 +13,7 @@ import torch
 from equipoise.benchmark.records import append_record, write_plan
 from equipoise.benchmark.statistics import summarise
 from equipoise.benchmark.summary import Spread
+from equipoise.report.build import write_report
 from equipoise.report.cells import Table
 from equipoise.report.grouping import (
     baseline_statistics,
@@ -22,10 +23,11 @@ from equipoise.report.grouping import (
     quantile,
     statistics_of,
 )
+from equipoise.report.plots_changes import shown_metrics
 from equipoise.report.tables import metric_table
 from equipoise.training.task import Metric, Task
 from report.made_up import assays, chemicals
-from report.run_directory import Shape, make_plan, make_record
+from report.run_directory import Shape, make_plan, make_record, write_csv, write_run_directory
 
 
 def test_quantiles_are_those_of_torch() -> None:
@@ -138,3 +140,21 @@ def test_single_task_statistics_are_of_the_seeds_that_all_tasks_have(many: Path)
         0.745, None, 1
     )
     assert method_statistics(summary.methods[0], kind)[1] == spread(0.94, 0.1 / 2**0.5, 2)
+
+
+def test_of_many_changes_the_twenty_best_and_the_twenty_worst_are_shown(many: Path) -> None:
+    summary = summarise(many)
+    # a change relative to 0.5 + k / 100 is the larger, the smaller k is
+    worst_first = [f"assay_{k} auc" for k in range(50)]
+    assert shown_metrics(summary, summary.methods) == [*worst_first[:29:-1], *worst_first[19::-1]]
+
+
+def test_the_tasks_of_a_heat_map_of_many_are_ordered_by_their_weight(tmp_path: Path) -> None:
+    shape = Shape(methods=("uw",), seeds=1, epochs=1, steps=2, problem="table", baselines="none")
+    directory = write_run_directory(tmp_path, shape, assays(50))
+    rows = [{"step": k, **{f"weight_assay_{t}": float(t + 1) for t in range(50)}} for k in (1, 2)]
+    write_csv(directory / "runs" / "uw-lr0.001-seed0" / "steps.csv", rows)
+    html = write_report(directory).read_text()
+    assert "on top assay_49, assay_48, assay_47, assay_46 and assay_45;" in html
+    assert "at the bottom assay_4, assay_3, assay_2, assay_1 and assay_0." in html
+    assert "50 tasks" in html

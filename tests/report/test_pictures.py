@@ -42,30 +42,36 @@ DEUTERANOPIA = [
     [-0.011820, 0.042940, 0.968881],
 ]
 NORMAL = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+# Oklab, https://bottosson.github.io/posts/oklab
+CONES = [
+    [0.4122214708, 0.5363325363, 0.0514459929],
+    [0.2119034982, 0.6806995451, 0.1073969566],
+    [0.0883024619, 0.2817188376, 0.6299787005],
+]
+OKLAB = [
+    [0.2104542553, 0.7936177850, -0.0040720468],
+    [1.9779984951, -2.4285922050, 0.4505937099],
+    [0.0259040371, 0.7827717662, -0.8086757660],
+]
 
 
 def times(matrix: list[list[float]], vector: list[float]) -> list[float]:
     return [sum(a * b for a, b in zip(row, vector, strict=True)) for row in matrix]
 
 
-def lab(colour: str, sight: list[list[float]]) -> list[float]:
-    """CIELAB (D65) of a colour as it is seen."""
+def oklab(colour: str, sight: list[list[float]]) -> list[float]:
+    """A colour as it is seen."""
     parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
     seen = [min(max(v, 0.0), 1.0) for v in times(sight, linear)]
-    x, y, z = (
-        v ** (1 / 3) if v > 0.008856 else 7.787 * v + 16 / 116
-        for v in (a / w for a, w in zip(times(XYZ, seen), (0.9505, 1.0, 1.089), strict=True))
-    )
-    return [116 * y - 16, 500 * (x - y), 200 * (y - z)]
+    return times(OKLAB, [v ** (1 / 3) for v in times(CONES, seen)])
 
 
 @pytest.mark.parametrize("sight", [NORMAL, PROTANOPIA, DEUTERANOPIA])
 def test_colours_of_classes_are_told_apart_with_any_sight(sight: list[list[float]]) -> None:
-    seen = [lab(colour, sight) for colour in CLASS_COLOURS]
-    # a difference of 10 is seen at a glance
-    assert min(math.dist(a, b) for a, b in itertools.combinations(seen, 2)) > 15
+    seen = [oklab(colour, sight) for colour in CLASS_COLOURS]
+    # 0.02 is just noticeable
+    assert min(math.dist(a, b) for a, b in itertools.combinations(seen, 2)) > 0.07
 
 
 def test_classes_keep_their_colour_and_the_unlabelled_have_none() -> None:
@@ -156,9 +162,9 @@ def test_there_is_a_grid_per_task_with_input_truth_and_predictions(report: Path)
     for place, task in enumerate(("land cover", "elevation", "normals"), start=1):
         text = figure(html, f"pictures_{place}")
         assert f"Pictures: {task}" in text
-        assert "4 rows of images: input, truth, and the predictions of ls and famo." in text
+        assert "6 rows of images: input, truth, and the predictions of ls and famo." in text
         assert (report.parent / "figures" / f"pictures_{place}.png").read_bytes().startswith(b"\x89PNG")
-        assert len(images(text)) >= 4 * 4
+        assert len(images(text)) >= 6 * 4
     assert "hatched: unlabelled" in figure(html, "pictures_1")
     assert "Mean absolute error on these tiles only: ls" in figure(html, "pictures_2")
     assert len(html) < 3e6
@@ -166,10 +172,10 @@ def test_there_is_a_grid_per_task_with_input_truth_and_predictions(report: Path)
 
 def test_the_colours_of_the_page_are_those_of_the_labels(report: Path) -> None:
     first = load_pictures(report.parent / "runs" / "ls-lr0.001-seed0")
-    truth = first[1].truth[:4]
+    truth = first[1].truth
     shown = images(figure(report.read_text(), "pictures_1"))
     alpha = [image.getchannel("A").histogram()[0] for image in shown]
-    assert sum(count > 0 for count in alpha) == 4  # the truth of four tiles has unlabelled pixels
+    assert sum(count > 0 for count in alpha) == 6  # the truth of six tiles has unlabelled pixels
     wanted = {tuple(int(CLASS_COLOURS[k][p : p + 2], 16) for p in (1, 3, 5)) for k in range(len(LAND))}
     place = next(index for index, count in enumerate(alpha) if count)
     seen = {pixel[:3] for _, pixel in shown[place].getcolors(2**20) if pixel[3]}

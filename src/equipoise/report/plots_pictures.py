@@ -19,8 +19,7 @@ from .style import Canvas, Plot, bare
 from .wording import listed, ranked, short_labels
 
 _METHODS = 8  # columns; more would be too small to look at
-_TILES = 4
-_LEGEND_COLUMNS = 7
+_TILES = 6
 _PIXELS = 1_000_000  # on the whole page: about 3 MB where nothing compresses, mostly a third of that
 _LEAST_INCHES, _MOST_INCHES, _WIDTH = 1.3, 1.9, 11.6  # of a tile, and of all of them side by side
 _UNLABELLED = {"facecolor": "#b6bcc4", "hatch": "////", "edgecolor": "#8f97a1", "linewidth": 0}
@@ -54,6 +53,19 @@ class Grid:
     task: Picture
     input: Picture
     predictions: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Legend:
+    """Name -> colour of the classes that are to be seen, and how many of them stand side by side."""
+
+    colours: Mapping[str, str]
+    columns: int
+
+    @property
+    def inches(self) -> float:
+        """Its height."""
+        return 0.2 * math.ceil(len(self.colours) / self.columns)
 
 
 def pictures(summary: Summary, directory: Path, canvas: Canvas) -> list[Plot]:
@@ -110,12 +122,11 @@ def _drawn(grid: Grid, place: int, absent: Sequence[str], canvas: Canvas) -> Plo
     task, tiles = grid.task, len(grid.task.truth)
     columns = {"truth": task.truth, **grid.predictions}
     height, width = task.truth.shape[-2:]
-    legend = _legend(task, columns)
     inches = min(max(_WIDTH / (len(columns) + 1), _LEAST_INCHES), _MOST_INCHES)
-    extra = 0.6 + (
-        0.2 * math.ceil(len(legend) / _LEGEND_COLUMNS) if legend else 0.5 * (task.kind == "scalar")
-    )
-    figure = canvas(inches * (len(columns) + 1) + 0.4, tiles * (inches * height / width + 0.08) + extra)
+    whole = inches * (len(columns) + 1) + 0.4
+    legend = _legend(task, columns, whole)
+    below = 0.5 if task.kind == "scalar" else legend.inches
+    figure = canvas(whole, tiles * (inches * height / width + 0.08) + 0.6 + below)
     panels = figure.subplots(tiles, len(columns) + 1, squeeze=False)
     limits = value_range(task.truth) if task.kind == "scalar" else None
     for tile, row in enumerate(panels):
@@ -153,10 +164,10 @@ def _show(panel: Any, image: Tensor, limits: tuple[float, float] | None = None) 
     return shown
 
 
-def _legend(task: Picture, columns: Mapping[str, Tensor]) -> dict[str, str]:
-    """Name -> colour of the classes that are to be seen."""
+def _legend(task: Picture, columns: Mapping[str, Tensor], width: float) -> _Legend:
+    """The classes of all pictures, in as many columns as fit into so many inches."""
     if task.kind != "classes":
-        return {}
+        return _Legend({}, 1)
     seen = sorted(
         {int(k) for values in columns.values() for k in values.unique() if 0 <= k < len(task.classes)}
     )
@@ -164,23 +175,24 @@ def _legend(task: Picture, columns: Mapping[str, Tensor]) -> dict[str, str]:
     names: dict[str, str] = {}
     for k in seen:
         names.setdefault(task.classes[k] if colours[k] in CLASS_COLOURS else "other classes", colours[k])
-    return names
+    longest = max(map(len, names), default=1)
+    return _Legend(names, max(2, int(width / (0.075 * longest + 0.55))))
 
 
-def _explain(figure: Any, task: Picture, legend: Mapping[str, str], panels: Any, image: Any) -> None:
+def _explain(figure: Any, task: Picture, legend: _Legend, panels: Any, image: Any) -> None:
     """The legend of classes or the scale of a quantity, below the tiles."""
-    if legend:
+    if legend.colours:
         marks = [
             panels[0][0].scatter([], [], marker="s", s=60, color=colour, label=name)
-            for name, colour in legend.items()
+            for name, colour in legend.colours.items()
         ]
-        figure.legend(
-            marks,
-            list(legend),
-            loc="outside lower center",
-            ncols=_LEGEND_COLUMNS,
-            fontsize=8.5,
-        )
+        place = {
+            "loc": "outside lower center",
+            "ncols": legend.columns,
+            "fontsize": 8.5,
+            "handletextpad": 0.1,
+        }
+        figure.legend(marks, list(legend.colours), **place)
     elif task.kind == "scalar":
         size = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02, "extend": "both"}
         bar = figure.colorbar(image, ax=panels, **size)

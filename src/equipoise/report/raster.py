@@ -12,11 +12,11 @@ from equipoise.training.pictures import Picture
 
 from .wording import decimals_for, number
 
-# The seven hues of Okabe and Ito, then colours that are as far as possible from those before in CIELAB, as seen
-# with normal sight, protanopia and deuteranopia (Machado et al. 2009, https://doi.org/10.1109/TVCG.2009.113).
+# The seven hues of Okabe and Ito, then colours that are as far as possible from those before in Oklab, as seen with
+# normal sight, protanopia and deuteranopia (Machado et al. 2009, https://doi.org/10.1109/TVCG.2009.113).
 CLASS_COLOURS = (
-    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#0000ff", "#0f2d00", "#b4ffa5",
-    "#0f0f96", "#5a004b", "#f0f0f0", "#7869ff", "#e10f4b", "#e1a55a", "#5a4b00", "#a5d2a5", "#871e4b", "#7896ff",
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#510000", "#000086", "#a10043",
+    "#0000ff", "#c9fff2", "#8679ff", "#5100bc", "#281b43", "#6b4379", "#6bf2ae", "#005100", "#36c979", "#f2c9ff",
 )  # fmt: skip
 _OTHERS = "#6b6b6b"
 
