@@ -68,7 +68,7 @@ def load_chemicals(
         root: folder of the caches; default ``$EQUIPOISE_DATA/chemicals``, else ``~/.cache/equipoise/chemicals``.
         molecules: how many to draw, or None for all. The draw is always the same, and part of every larger one.
         yaws: whether labels from the tables of Yaws count, and molecules that have no others: 31,326 molecules with
-            16.3 % of the labels, in place of 28,366 with 12.6 %. Part of these labels is estimated.
+            16.3 % of the labels, in place of 28,367 with 12.6 %. Part of these labels is estimated.
         bits: of a fingerprint.
         progress: called with (done, total) while molecules are read for the first time.
 
