@@ -188,13 +188,23 @@ def test_a_task_is_learnt_if_it_beats_the_trivial_guess_by_a_fifth(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("unit", "value", "learnt"), [("", 0.19, False), ("", 0.21, True), ("%", 19.0, False), ("%", 21.0, True)]
+    ("unit", "trivial", "value", "learnt"),
+    [
+        ("", -0.0001, 0.19, False),  # R2 of the training mean is never above 0
+        ("", -0.0001, 0.21, True),
+        ("%", 0.0, 19.0, False),
+        ("%", 0.0, 21.0, True),
+        ("F1", 0.9, 0.919, False),  # 20 % better than 0.9 would be above 1
+        ("F1", 0.9, 0.921, True),
+        ("", 0.5, 0.59, False),
+        ("", 0.5, 0.61, True),
+    ],
 )
-def test_where_the_trivial_guess_is_worth_nothing_a_fifth_of_the_scale_counts(
-    tmp_path: Path, unit: str, value: float, learnt: bool
+def test_what_a_task_has_to_gain_fits_on_the_scale(
+    tmp_path: Path, unit: str, trivial: float, value: float, learnt: bool
 ) -> None:
-    tasks = (Task("a", (Metric("a r2", True, unit),)),)  # R2 of the training mean is never above 0
-    lines = [make_record("ls", {"test": {"a r2": value}, "trivial": {"a r2": -0.0001}})]
+    tasks = (Task("a", (Metric("a r2", True, unit),)),)
+    lines = [make_record("ls", {"test": {"a r2": value}, "trivial": {"a r2": trivial}})]
     (ls,) = summarise(directory(tmp_path, lines, tasks=tasks)).methods
     assert ls.not_learnt == (frozenset() if learnt else {"a r2"})
 

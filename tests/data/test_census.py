@@ -20,7 +20,7 @@ from equipoise.data.census import (
     standardised,
     summarise_census,
 )
-from equipoise.data.packages import locate
+from equipoise.data.packages import DataPackage, locate
 
 HIGH, LOW = "50000+.", "- 50000."
 
@@ -161,7 +161,7 @@ def test_the_cache_is_built_again_when_it_is_damaged(
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    absent = census.DataPackage("no-such-package-of-equipoise", "1", PACKAGE.files)
+    absent = DataPackage("no-such-package-of-equipoise", "1", PACKAGE.files)
     monkeypatch.setattr(census, "PACKAGE", absent)
     with pytest.raises(
         ModuleNotFoundError, match=r"census needs the data package .*equipoise data census --install"
@@ -177,7 +177,7 @@ def test_another_file_is_refused(
 ) -> None:
     path = next(iter(PACKAGE.files))
     monkeypatch.setattr(
-        census, "PACKAGE", census.DataPackage(PACKAGE.name, PACKAGE.version, {path: "0" * 64})
+        census, "PACKAGE", DataPackage(PACKAGE.name, PACKAGE.version, {path: "0" * 64})
     )
     with pytest.raises(ValueError, match="should have sha256 0000"):
         load_census(tmp_path)

@@ -201,10 +201,14 @@ def _not_learnt(
 
 
 def _size(metric: Metric, guess: float) -> float:
-    """What the margin is relative to: the trivial guess, or the whole scale where that is worth nothing, as for R2."""
-    if metric.higher_is_better and guess <= 0:
-        return 100.0 if metric.unit == "%" else 1.0
-    return abs(guess)
+    """What the margin is relative to: the trivial guess, or, of a metric that is at most 1 or 100 %, the room above it.
+
+    The smaller of the two counts, and the whole scale where the guess is worth nothing, as for R2.
+    """
+    scale = 100.0 if metric.unit == "%" else 1.0
+    if not metric.higher_is_better or guess >= scale:
+        return abs(guess)
+    return min(guess, scale - guess) if guess > 0 else scale
 
 
 def _missing(plan: Plan, records: Sequence[Record]) -> tuple[str, ...]:

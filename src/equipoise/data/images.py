@@ -80,4 +80,5 @@ def _pillow() -> ModuleType:
         from PIL import Image
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(MEND) from error
-    return Image
+    module: ModuleType = Image
+    return module

@@ -28,7 +28,8 @@ def perceptrons(
         tasks: outputs.
         width: of all layers.
         depth: layers of an encoder, an expert or a task's network; "ple" has an extraction layer for each.
-        experts: in all for "mmoe" and "dselect_k", which selects two of them; for "cgc" and "ple" this many shared ones, and as many for each task.
+        experts: in all for "mmoe" and "dselect_k", which selects two of them; for "cgc" and "ple" this many shared
+            ones, and as many for each task.
         dropout: see `MLPEncoder`.
 
     Raises:

@@ -10,8 +10,8 @@ from equipoise.training.task import Metric
 
 NOT_LEARNT = "†"
 NOT_LEARNT_MEANS = (
-    "less than 20 % better than the best constant guess, or, where that guess is worth 0 or less as for R2, "
-    "less than a fifth of the scale"
+    "less than 20 % better than the best constant guess, or, if that is less, than a fifth of the room between it and "
+    "the perfect value; where the guess is worth 0 or less, as for R2, a fifth of the scale"
 )
 
 
