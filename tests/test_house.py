@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -93,18 +94,25 @@ def part_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Every module that a file imports, anywhere in it, by absolute name."""
     found: set[str] = set()
     base = ("equipoise", *path.relative_to(ROOT).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             stem = [*base[: len(base) + 1 - node.level]] if node.level else []
             module = ".".join([*stem, *([node.module] if node.module else [])])
             found |= {f"{module}.{alias.name}" for alias in node.names} | {module}
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -135,7 +143,7 @@ def test_import_equipoise_needs_torch_only() -> None:
 
 def functions(path: Path) -> list[ast.FunctionDef]:
     """All functions of a file."""
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    return [node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef)]
 
 
 def body_lines(function: ast.FunctionDef) -> int:
@@ -177,7 +185,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "methods").glob("[a-z]*.py")), ids=lambda path: path.stem)
 def test_methods_are_short_and_see_numbers_only(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     documented = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef | ast.Module)]
     docstrings = sum(len((ast.get_docstring(node) or "").splitlines()) for node in documented)
     assert len(path.read_text().splitlines()) - docstrings <= 80
