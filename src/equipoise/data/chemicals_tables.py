@@ -191,17 +191,15 @@ def read_labels(folder: Path) -> Labels:
     molecules = _molecules([folder / name for name in IDENTIFIERS])
     known: dict[str, list[float]] = {}
     yaws: set[tuple[str, int]] = set()
-    opened: dict[str, dict[str, dict[str, float]]] = {}
-    for place, item in enumerate(PROPERTIES):
-        for table, column in item.sources:
-            if table not in opened:
-                opened[table] = _read_table(folder / table, _columns_of(table))
-            found = opened[table][column]
-            for key, value in _values(molecules, found, item):
-                row = known.setdefault(key, [math.nan] * len(PROPERTIES))
-                if math.isnan(row[place]):
-                    row[place] = value
-                    yaws |= {(key, place)} if "Yaws" in table else set()
+    tables = {table for item in PROPERTIES for table, _ in item.sources}
+    opened = {table: _read_table(folder / table, _columns_of(table)) for table in sorted(tables)}
+    asked = [(place, item, source) for place, item in enumerate(PROPERTIES) for source in item.sources]
+    for place, item, (table, column) in asked:
+        for key, value in _values(molecules, opened[table][column], item):
+            row = known.setdefault(key, [math.nan] * len(PROPERTIES))
+            if math.isnan(row[place]):
+                row[place] = value
+                yaws |= {(key, place)} if "Yaws" in table else set()
     return _labels(molecules, known, yaws)
 
 
@@ -223,14 +221,18 @@ def _labels(
 def _molecules(paths: Iterable[Path]) -> dict[str, _Molecule]:
     """CAS number -> organic molecules of one piece."""
     found: dict[str, _Molecule] = {}
+    for line in _lines(paths):
+        parts = line.split("\t", _KEY + 1)
+        if re.search("C(?![a-z])", parts[_FORMULA]) and "." not in parts[_SMILES]:
+            cas = parts[_CAS].replace("-", "")
+            found.setdefault(cas, _Molecule(parts[_SMILES], parts[_KEY].strip(), len(found)))
+    return found
+
+
+def _lines(paths: Iterable[Path]) -> Iterator[str]:
     for path in paths:
         with open(path, encoding="utf-8") as file:
-            for line in file:
-                parts = line.split("\t", _KEY + 1)
-                if re.search("C(?![a-z])", parts[_FORMULA]) and "." not in parts[_SMILES]:
-                    cas = parts[_CAS].replace("-", "")
-                    found.setdefault(cas, _Molecule(parts[_SMILES], parts[_KEY].strip(), len(found)))
-    return found
+            yield from file
 
 
 def _values(
