@@ -194,6 +194,7 @@ def test_the_package_is_installed_alone(monkeypatch: pytest.MonkeyPatch) -> None
     assert Chemicals.data()["source"] == asked[0]
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_from_a_clean_directory(
     root: str, chemicals: Chemicals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "lrs": [3e-3],
         "seeds": 1,
     },
-    "quick": {  # five minutes on two cores
+    "quick": {  # four minutes on two cores; 66 runs, nearly all tasks are learnt
         "options": {"molecules": 4000, "width": 128},
         "train": {"epochs": 15},
         "methods": _METHODS,
@@ -107,6 +107,7 @@ class Chemicals:
         bits: of a fingerprint.
         batch_size: molecules per training step.
         root: the folder of the caches, or None for the default one.
+        workers: threads that read ahead.
         progress: called with (done, total) while the molecules are read for the first time.
 
     Raises:
@@ -132,6 +133,7 @@ class Chemicals:
         bits: int = 1024,
         batch_size: int = 128,
         root: str | None = None,
+        workers: int = 1,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if batch_size < 1:
@@ -139,7 +141,7 @@ class Chemicals:
         check_known("`model`", model, _WIDTH)
         self._model, self._bits = model, bits
         self._shape = (width or _WIDTH[model], depth or _DEPTH[model], dropout)
-        self._batch_size = batch_size
+        self._batch_size, self._workers = batch_size, workers
         self.chemicals = load_chemicals(root, molecules=molecules, yaws=yaws, bits=bits, progress=progress)
         self._columns, _ = self._parts(0)  # refuses too few molecules before anything is trained
 
@@ -205,7 +207,7 @@ class Chemicals:
         size = _EVALUATION_BATCH[self._model]
         train, validation, test = (part for part, _ in parts)
         return Loaders(
-            SampleBatches(read, train, size=self._batch_size, seed=seed),
+            SampleBatches(read, train, size=self._batch_size, seed=seed, workers=self._workers),
             SampleBatches(read, validation, size=size),
             SampleBatches(read, test, size=size),
         )
