@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,6 +12,34 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 Losses = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 Counts = Tensor | Sequence[float] | Mapping[str, float]
+
+
+class Edges(Mapping[int, GradientEdge]):
+    """Where the graphs of losses start, by position, each looked up when it is asked for.
+
+    That takes microseconds, which hundreds of tasks add up to more than a small network takes, and methods that read
+    losses only never ask.
+
+    Args:
+        scalars: losses with a graph.
+    """
+
+    def __init__(self, scalars: Mapping[int, Tensor]) -> None:
+        self._scalars = scalars
+        self._known: dict[int, GradientEdge] = {}
+
+    def __getitem__(self, position: int) -> GradientEdge:
+        """Where the graph of the loss at this position starts."""
+        if position not in self._known:
+            self._known[position] = get_gradient_edge(self._scalars[position])
+        return self._known[position]
+
+    def __iter__(self) -> Iterator[int]:
+        """The positions."""
+        return iter(self._scalars)
+
+    def __len__(self) -> int:
+        return len(self._scalars)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +52,15 @@ class StepLosses:
         mask: which tasks are present (m,) bool, or None if all are.
         number: how many tasks are present here.
         spare: the same for absent tasks whose loss was given all the same: their graph tells of their parameters.
-        whole: where the graph of all losses together starts, a vector (m,), if all are present. One root costs less
-            than m, quadratically so in m where they are elements of one tensor.
+        whole: where the graph of all present losses together starts, a vector in the order of `roots`, or None. One
+            root costs less than m, quadratically so in m where they are outputs of one node.
     """
 
     values: Tensor
-    roots: dict[int, GradientEdge]
+    roots: Mapping[int, GradientEdge]
     mask: Tensor | None
     number: int
-    spare: dict[int, GradientEdge] = field(default_factory=dict)
+    spare: Mapping[int, GradientEdge] = field(default_factory=dict)
     whole: GradientEdge | None = None
 
     @property
@@ -61,6 +89,7 @@ class LossReader:
         self.named = tasks is not None
         self._last = torch.zeros(())  # for the type and place of a step without any loss
         self.tasks = tuple(tasks) if tasks is not None else tuple(f"task {i}" for i in range(n_tasks))
+        self._names = frozenset(self.tasks)
 
     def read(
         self, losses: Losses, present: Tensor | Sequence[bool] | None, *, graph: bool = True
@@ -81,13 +110,17 @@ class LossReader:
         scalars = {i: loss for i, loss in scalars.items() if i not in absent}
         for i, loss in scalars.items():
             self._check_scalar(i, loss)
-        edges = self._edges(scalars) if graph else {}
-        if graph and len(scalars) == len(self.tasks):
+        if not graph or not scalars:
+            step = self._assemble({i: loss.detach() for i, loss in scalars.items()}, {}, {})
+        else:
+            edges = self._edges(scalars)
             stacked = torch.stack(list(scalars.values()))
-            whole = get_gradient_edge(stacked) if stacked.requires_grad else None
-            return StepLosses(stacked.detach(), edges, None, len(scalars), whole=whole)
-        spare = {i: get_gradient_edge(loss) for i, loss in absent.items() if graph and loss.requires_grad}
-        return self._assemble({i: loss.detach() for i, loss in scalars.items()}, edges, spare)
+            values = stacked.detach()
+            step = self._assemble(dict(zip(scalars, values.unbind(), strict=True)), edges, {}, values)
+            step = replace(step, whole=get_gradient_edge(stacked))
+        return replace(
+            step, spare=Edges({i: loss for i, loss in absent.items() if graph and loss.requires_grad})
+        )
 
     def values(self, losses: Losses) -> Tensor:
         """The detached losses (m,), NaN for absent tasks, without a look at their graphs."""
@@ -119,7 +152,7 @@ class LossReader:
                 f"`tasks` should name the tasks in order where losses come as a mapping. Found losses for "
                 f"{list(losses)} and no names: write Balancer(method, tasks={list(losses)})."
             )
-        unknown = [name for name in losses if name not in self.tasks]
+        unknown = [name for name in losses if name not in self._names]
         if unknown:
             raise ValueError(
                 f"The losses should be of the tasks {', '.join(self.tasks)}. Found {', '.join(unknown)}."
@@ -157,22 +190,31 @@ class LossReader:
         assert node is not None
         return GradientEdge(node, output)
 
-    def _edges(self, scalars: dict[int, Tensor]) -> dict[int, GradientEdge]:
+    def _edges(self, scalars: dict[int, Tensor]) -> Edges:
         for i, loss in scalars.items():
             if not loss.requires_grad:
                 self._refuse_without_graph(self.tasks[i])
-        return {i: get_gradient_edge(loss) for i, loss in scalars.items()}
+        return Edges(scalars)
 
     def _assemble(
-        self, scalars: dict[int, Tensor], roots: dict[int, GradientEdge], spare: dict[int, GradientEdge]
+        self,
+        scalars: dict[int, Tensor],
+        roots: Mapping[int, GradientEdge],
+        spare: Mapping[int, GradientEdge],
+        stacked: Tensor | None = None,
     ) -> StepLosses:
+        """The step of detached losses; `stacked` are the same in one tensor, where there is one already."""
         m = len(self.tasks)
         if len(scalars) == m:
-            return StepLosses(torch.stack(list(scalars.values())), roots, None, m)
+            stacked = torch.stack(list(scalars.values())) if stacked is None else stacked
+            return StepLosses(stacked, roots, None, m)
         self._last = next(iter(scalars.values()), self._last)
-        zero = torch.zeros_like(self._last)
-        values = torch.stack([scalars.get(i, zero) for i in range(m)])
-        mask = torch.tensor([i in scalars for i in range(m)], device=zero.device)
+        mask = torch.tensor([i in scalars for i in range(m)], device=self._last.device)
+        if stacked is None:
+            zero = torch.zeros_like(self._last)
+            values = torch.stack([scalars.get(i, zero) for i in range(m)])
+        else:
+            values = stacked.new_zeros(m).masked_scatter(mask, stacked)
         return StepLosses(values, roots, mask, len(scalars), spare)
 
     def _mask(self, present: Tensor | Sequence[bool] | None) -> list[bool] | None:

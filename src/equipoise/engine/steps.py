@@ -20,7 +20,7 @@ from .rows import Rows, combined
 from .sharded import Shards
 from .sources import Measured, Sources, sources_of
 from .window import Window
-from .write import Rules, write_by_hand, write_by_rows
+from .write import Rules, seeds_of, write_by_hand, write_by_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,8 @@ class Steps:
         weights = weights if step.mask is None else torch.where(step.mask, weights, 0.0)
         if split is None:
             seeds = self._seeds(weights, shares, rules).to(step.values.dtype)
-            if step.whole is not None and step.mask is None:
-                torch.autograd.backward([step.whole], [seeds])
+            if step.whole is not None:
+                torch.autograd.backward([step.whole], [seeds_of(seeds, step)])
             else:
                 torch.autograd.backward(list(step.roots.values()), [seeds[i] for i in step.roots])
         else:

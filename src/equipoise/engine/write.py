@@ -53,6 +53,13 @@ class Rules:
         return gradient if self.scale is None else gradient * self.scale.to(gradient.dtype)
 
 
+def seeds_of(seeds: Tensor, step: StepLosses) -> Tensor:
+    """The entries of seeds (m,) that belong to the losses in `step.whole`, in its order."""
+    return (
+        seeds if len(step.roots) == len(seeds) else seeds[torch.tensor(list(step.roots), device=seeds.device)]
+    )
+
+
 def write_by_hand(
     step: StepLosses, split: Split, rules: Rules, seeds: tuple[Tensor, Tensor], window: Window
 ) -> None:
@@ -65,8 +72,11 @@ def write_by_hand(
         seeds: the weights (m,) of the losses for the shared parameters and for the heads, scaled.
         window: the shared gradient is clipped when it ends.
     """
-    roots, dtype = list(step.roots.values()), step.values.dtype
-    for_shared, for_heads = ([seed[i].to(dtype) for i in step.roots] for seed in seeds)
+    roots, dtype = list(step.roots.values()) if step.whole is None else [step.whole], step.values.dtype
+    for_shared, for_heads = (
+        [seed[i].to(dtype) for i in step.roots] if step.whole is None else [seeds_of(seed, step).to(dtype)]
+        for seed in seeds
+    )
     alike = rules.head_weights == "same"
     shared = gradients_of(
         roots, for_shared, [*split.shared, *(split.heads if alike else [])], retain_graph=not alike
