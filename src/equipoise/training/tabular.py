@@ -70,7 +70,7 @@ class Columns:
 
     where mean and deviation are those of the labels of the training part. So a network that begins with outputs near
     `start` begins near the mean, and no loss is below 0. A Poisson likelihood without its constant would be, which
-    methods that take logarithms of losses cannot do with.
+    methods that take logarithms of losses cannot do with; nor with 0, so 1e-8 is added to every loss.
 
     Args:
         columns: in the order of the outputs.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 Kind = Literal["binary", "count", "real"]
+LEAST = 1e-8  # what is added to every loss: with few labels in a batch one may be 0, which has no logarithm
 
 
 def head_losses(
@@ -31,7 +32,8 @@ def head_losses(
         kinds: "binary", "count" or "real" -> the positions of its columns, int64.
 
     Returns:
-        m scalars; 0 for a task without any label here, which is to be left out.
+        m scalars, 1e-8 above these means, so that methods may divide by them or take their logarithm; of no meaning
+        for a task without any label here, which is to be left out.
 
     Raises:
         ValueError: if the targets do not fit.
@@ -70,7 +72,7 @@ class _HeadLosses(torch.autograd.Function):
         share = labelled.to(outputs) / labelled.sum(dim=0).clamp(min=1)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(features, weight, torch.where(labelled, slopes * share, 0.0))
-        return tuple(torch.where(labelled, values * share, 0.0).sum(dim=0).unbind())
+        return tuple(torch.where(labelled, values * share, 0.0).sum(dim=0).add(LEAST).unbind())
 
     @staticmethod
     @once_differentiable
