@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -250,24 +251,19 @@ def _columns_of(table: str) -> list[str]:
 
 def _read_table(path: Path, columns: Sequence[str]) -> dict[str, dict[str, float]]:
     """Column -> CAS number (digits) -> value; the first row of a number counts."""
-    with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else open(path, encoding="utf-8") as file
-    ):
-        rows = csv.reader(file, delimiter="\t")
-        header = next(rows, [])
-        missing = [column for column in columns if column not in header]
-        if missing:
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline=""), delimiter="\t"))
+    header = rows[0] if rows else []
+    found: dict[str, dict[str, float]] = {}
+    for column in columns:
+        if column not in header:
             raise ValueError(
-                f"`{path}` should have the column {missing[0]}. Found {', '.join(header) or 'none'}."
+                f"`{path}` should have the column {column}. Found {', '.join(header) or 'none'}."
             )
-        found: dict[str, dict[str, float]] = {column: {} for column in columns}
-        for row in rows:
-            for column in columns:
-                text = row[header.index(column)].strip() if len(row) > header.index(column) else ""
-                if text:
-                    found[column].setdefault(row[0].strip().replace("-", ""), _number(text, path))
+        place, values = header.index(column), found.setdefault(column, {})
+        for row in rows[1:]:
+            if len(row) > place and (text := row[place].strip()):
+                values.setdefault(row[0].strip().replace("-", ""), _number(text, path))
     return found
 
 
