@@ -131,6 +131,8 @@ def test_outputs_without_a_label_are_not_looked_at(unlabelled: float) -> None:
         ("mgda", "rows"),
         ("nashmtl", "factored"),
         ("cagrad", "layerwise"),
+        ("upgrad", "last_layer"),
+        ("upgrad", "features"),
         ("pcgrad", "auto"),
         ("graddrop", "auto"),
     ],
@@ -169,6 +171,20 @@ def test_every_family_of_methods_moves_encoder_and_heads_as_with_separate_heads(
     assert found["one"].keys() == found["separate"].keys()
     for name, own in found["one"].items():
         torch.testing.assert_close(own, found["separate"][name], rtol=1e-6, atol=1e-9)
+
+
+def test_the_surrogate_of_the_features_sees_through_the_layer_of_all_heads() -> None:
+    """Gradients with respect to the encoder's output, not to the losses, which no two tasks share."""
+    model, batch, columns = setting()
+    balancer = eq.Balancer(
+        eq.build_method("upgrad", len(KINDS)), tasks=columns.names, shared=model.encoder, memory="features"
+    )
+    record = balancer.backward(columns.losses(model, batch))
+    features = model.encoder(batch.inputs)
+    losses = one_by_one(model.head(features), batch.targets)
+    rows = [torch.autograd.grad(loss, features, retain_graph=True)[0].flatten() for loss in losses.values()]
+    assert record.gramian is not None
+    torch.testing.assert_close(record.gramian, torch.stack(rows) @ torch.stack(rows).T)
 
 
 def test_predictions_are_in_the_units_of_the_table() -> None:

@@ -31,7 +31,7 @@ def features_gramian(sources: Sources, split: Split) -> Measured:
         split: the parameters of the step.
     """
     roots = list(sources.roots.values())
-    places = _places(roots) if len(roots) > 1 else roots
+    places = _places(roots, split.heads) if len(roots) > 1 else roots
     first = split.shared[0]
     m = sources.n_tasks
     gramian = torch.zeros(m, m, dtype=torch.float64, device=first.device)
@@ -58,21 +58,45 @@ def _filled(column: Sequence[Tensor | None]) -> Tensor:
     return torch.stack([zero if gradient is None else gradient for gradient in column])
 
 
-def _places(roots: list[GradientEdge]) -> list[GradientEdge]:
-    """Where parts of one loss meet parts of two or more, parameters left out, each place once."""
+def _places(roots: list[GradientEdge], heads: Sequence[Tensor]) -> list[GradientEdge]:
+    """Where parts of one loss meet parts of two or more, parameters left out, each place once.
+
+    Heads that are one layer meet at once, above their own parameters: then it is where no head's parameter is below.
+    """
     masks: dict[Node, int] = {}
     for bit, root in enumerate(roots):
         masks[root.node] = masks.get(root.node, 0) | 1 << bit
     places: dict[tuple[Node, int], None] = {
         (root.node, root.output_nr): None for root in roots if masks[root.node].bit_count() > 1
     }
-    order = list(reversed(post_order([root.node for root in roots])))
+    order = post_order([root.node for root in roots])
+    above = _above(order, heads)
     edges = [
-        (node, child, number) for node in order for child, number in node.next_functions if child is not None
+        (node, child, number)
+        for node in reversed(order)
+        for child, number in node.next_functions
+        if child is not None
     ]
     for node, child, _ in edges:
         masks[child] = masks.get(child, 0) | masks[node]
     for node, child, number in edges:
         if masks[node].bit_count() == 1 < masks[child].bit_count() and not hasattr(child, "variable"):
             places[(child, number)] = None
+    if any(node in above for node, _ in places):
+        lower = {
+            (child, number): None
+            for node, child, number in edges
+            if node in above and child not in above and not hasattr(child, "variable")
+        }
+        places = lower or places
     return [GradientEdge(node, number) for node, number in places]
+
+
+def _above(order: Sequence[Node], heads: Sequence[Tensor]) -> set[Node]:
+    """The nodes, given each after those that it leads to, that lead to a parameter of a head."""
+    parameters, above = set(heads), set[Node]()
+    for node in order:
+        children = (child for child, _ in node.next_functions)
+        if getattr(node, "variable", None) in parameters or any(child in above for child in children):
+            above.add(node)
+    return above
