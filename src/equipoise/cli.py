@@ -44,7 +44,7 @@ Baselines = Annotated[str, typer.Option(help="own, published or none. [default: 
 Jobs = Annotated[
     int | None, typer.Option(help="Runs at a time. [default: one per core, at most 8; 1 on a GPU]")
 ]
-Molecules = Annotated[int | None, typer.Option(help="How many molecules to sample (qm9).")]
+Molecules = Annotated[int | None, typer.Option(help="How many molecules to sample (qm9, chemicals).")]
 Data = Annotated[Path | None, typer.Option(help="The folder of the data; see `equipoise data NAME`.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out and count what cannot be read.")]
 Csv = Annotated[Path | None, typer.Option(help="Your own table (table): csv, csv.gz or tsv.")]
