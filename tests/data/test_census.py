@@ -176,9 +176,7 @@ def test_another_file_is_refused(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = next(iter(PACKAGE.files))
-    monkeypatch.setattr(
-        census, "PACKAGE", DataPackage(PACKAGE.name, PACKAGE.version, {path: "0" * 64})
-    )
+    monkeypatch.setattr(census, "PACKAGE", DataPackage(PACKAGE.name, PACKAGE.version, {path: "0" * 64}))
     with pytest.raises(ValueError, match="should have sha256 0000"):
         load_census(tmp_path)
 
