@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ class Step(NamedTuple):
     """The losses of all tasks, and what the engine reads off them."""
 
     losses: list[Tensor]
-    roots: dict[int, GradientEdge]
+    roots: Mapping[int, GradientEdge]
     split: Split
 
     @property
