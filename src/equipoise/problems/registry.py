@@ -8,11 +8,11 @@ from typing import Any
 from equipoise.core.names import check_known
 
 PROBLEMS: dict[str, str] = {
-    "earth": "equipoise.problems.earth:Earth",
     "qm9": "equipoise.problems.qm9:QM9",
     "nyuv2": "equipoise.problems.nyuv2:NYUv2",
     "cityscapes": "equipoise.problems.cityscapes:CityScapes",
     "celeba": "equipoise.problems.celeba:CelebA",
+    "earth": "equipoise.problems.earth:Earth",
     "multi_mnist": "equipoise.problems.multi_mnist:MultiMNIST",
     "multi_fashion": "equipoise.problems.multi_mnist:MultiFashion",
     "chemicals": "equipoise.problems.chemicals:Chemicals",
