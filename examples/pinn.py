@@ -2,10 +2,8 @@
 
 u_t = k u_xx on 0 <= x, t <= 1 with u(x, 0) = sin(pi x) and u(0, t) = u(1, t) = 0, which is solved by
 exp(-k pi^2 t) sin(pi x); the last line is the relative distance from that. The second derivatives in the
-residual make
-its gradients far larger than the others. UPGrad steps along a gradient that conflicts with none of them.
-Against the loop
-without Equipoise, beside the import:
+residual make its gradients far larger than the others. UPGrad steps along a gradient that conflicts with none of
+them. Against the loop without Equipoise, beside the import:
 
     + balancer = eq.Balancer(eq.build_method("upgrad", 3), tasks=TASKS)
     -         sum(losses.values()).backward()
