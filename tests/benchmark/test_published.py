@@ -65,6 +65,16 @@ def test_methods_are_found_by_their_labels() -> None:
     assert known.find("graddrop") is None
 
 
+def test_the_row_of_cityscapes_that_is_printed_wrong_is_known() -> None:
+    known = published("cityscapes")
+    assert known.methods["LS"] == known.methods["SI"]
+    assert list(known.corrections) == ["LS"]
+    fixed = known.corrections["LS"]
+    assert (fixed.repeats, fixed.delta_m, fixed.mean_rank) == ("SI", 22.6, 6.25)
+    assert "NTKMTL" in fixed.source
+    assert published("nyuv2").corrections == {}
+
+
 def test_an_unknown_benchmark_is_refused() -> None:
     with pytest.raises(ValueError, match="`benchmark` should be one of nyuv2, qm9, .* Found 'qm8'."):
         published("qm8")

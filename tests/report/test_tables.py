@@ -128,6 +128,15 @@ def test_published_numbers_are_labelled_as_another_budget(tmp_path: Path) -> Non
     assert "Another budget" in table.notes[0]
 
 
+def test_a_published_row_that_is_printed_wrong_is_named(summary: Summary) -> None:
+    plan = dataclasses.replace(summary.plan, problem="cityscapes")
+    table = published_table(dataclasses.replace(summary, plan=plan))
+    assert table is not None
+    assert table.notes[-1].startswith(
+        "Printed wrong: the published row of LS repeats that of SI. It should have a Δm of +22.6 %"
+    )
+
+
 def test_markdown_is_a_table(summary: Summary) -> None:
     lines = markdown(metric_table(summary)).splitlines()
     rows = [line for line in lines if line.startswith("|")]

@@ -31,11 +31,6 @@ class _Sizes:
     def expert(self) -> Callable[[], nn.Module]:
         return partial(LeNetEncoder, self.width, features=self.features, side=self.side)
 
-    def divided(self) -> tuple[int, int]:
-        """Shared experts, and the own ones of a task: half of them all together."""
-        own = self.experts // (2 * len(self.outputs))
-        return self.experts - own * len(self.outputs), own
-
 
 def small_image_network(
     name: str, outputs: Sequence[int], *, side: int, width: int = 10, features: int = 50, experts: int = 4
@@ -50,8 +45,8 @@ def small_image_network(
         side: H = W of the images, at least 20.
         width: channels of the first convolution.
         features: of a LeNet; a ResNet has 8 x width.
-        experts: in all; "cgc" and "ple" (in each of its two layers) divide half of them equally among the tasks, so
-            for two tasks 4 are 2 shared ones and 1 of each task.
+        experts: in all for "mmoe" and "dselect_k"; for "cgc" and "ple" (in each of its two layers) this many shared
+            ones, and as many for each task.
 
     Raises:
         ValueError: on an unknown name, or sizes out of range.
@@ -86,15 +81,20 @@ def _mmoe(sizes: _Sizes) -> MultiTaskNet:
 
 
 def _cgc(sizes: _Sizes) -> MultiTaskNet:
-    shared, own = sizes.divided()
-    return CGC(sizes.expert(), sizes.features, sizes.outputs, inputs=sizes.side**2, shared=shared, own=own)
+    return CGC(
+        sizes.expert(),
+        sizes.features,
+        sizes.outputs,
+        inputs=sizes.side**2,
+        shared=sizes.experts,
+        own=sizes.experts,
+    )
 
 
 def _ple(sizes: _Sizes) -> MultiTaskNet:
-    shared, own = sizes.divided()
     first, second, last = lenet_stages(sizes.width, features=sizes.features, side=sizes.side)
     layers = [first, Stage(lambda: nn.Sequential(second.make(), last.make()), last.channels)]
-    return PLE(layers, sizes.outputs, inputs=sizes.side**2, shared=shared, own=own)
+    return PLE(layers, sizes.outputs, inputs=sizes.side**2, shared=sizes.experts, own=sizes.experts)
 
 
 def _dselect_k(sizes: _Sizes) -> MultiTaskNet:
