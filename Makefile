@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 QUICK ?= runs/quickstart
 export OMP_NUM_THREADS ?= 1
+TEST_JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 .PHONY: help setup quickstart test test-slow test-cuda lint types check clean
 
@@ -32,11 +34,11 @@ quickstart: $(VENV)/.user  ## Install, then balance 11 tasks on real molecules a
 
 test: $(VENV)/.data  ## Run the default test suite (under 10 minutes on 2 cores)
 	bash tests/tools/install_chromium.sh
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/.data  ## Run the tests that take minutes
 	bash tests/tools/install_chromium.sh
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 test-cuda: $(VENV)/.dev  ## Run the tests that need a CUDA device; without one, say so and end
 	$(BIN)/python -m pytest -m cuda -rs tests/cuda

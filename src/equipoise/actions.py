@@ -21,6 +21,7 @@ from equipoise.benchmark.runner import How, run_plan
 from equipoise.benchmark.statistics import summarise
 from equipoise.core.names import read_value
 from equipoise.problems.registry import PROBLEMS, problem_class
+from equipoise.report.grouping import MANY
 from equipoise.report.tables import metric_table, ranking_table
 from equipoise.report.verdict import verdict
 from equipoise.terminal import print_results, print_rows, say, showing
@@ -159,7 +160,9 @@ def print_run(plan: Plan, records: Sequence[Record], where: Path) -> None:
         for metric in plan.metrics
         if metric.name in record.metrics["test"]
     ]
-    print_rows(["metric", "test", "validation", "trivial guess", "unit"], rows)
+    print_rows(["metric", "test", "validation", "trivial guess", "unit"], rows[:MANY])
+    if len(rows) > MANY:
+        say(f"and {len(rows) - MANY} metrics more: {where / 'records.jsonl'}")
     memory = "" if record.peak_memory_mb is None else f", at most {record.peak_memory_mb:.0f} MB"
     say(
         f"{record.method}, lr {record.lr:g}, seed {record.seed}: epoch {record.best_epoch} of {record.epochs} "

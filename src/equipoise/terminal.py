@@ -174,8 +174,11 @@ def print_results(metrics: Table, ranking: Table) -> None:
     scores = zip(*(row[1:] for row in ranking.rows), strict=True)
     rows = [[_styled(cell) for cell in row] for row in metrics.rows]
     metrics_end = len(rows) - 1
+    blank = [Text("")] * (
+        len(metrics.header) - 1 - len(ranking.rows)
+    )  # below the single-task runs, if they are there
     for name, cells in zip(ranking.header[1:], scores, strict=True):
-        rows.append([Text(name), Text(""), *map(_styled, cells)])
+        rows.append([Text(name), *blank, *map(_styled, cells)])
     console = Console()
     widths = [max(len(name), *map(len, cells)) for name, *cells in zip(metrics.header, *rows, strict=True)]
     widths[0] = min(widths[0], _NAME_WIDTH)

@@ -28,7 +28,12 @@ def test_keywords_join_the_specification() -> None:
 
 
 values = st.one_of(
-    st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.lists(st.integers())
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.lists(st.integers()),
+    st.text(max_size=5),
+    st.sampled_from(["IC50 (nM): a+b=c", "1", "true", ' a "b" \\', "a+b:c", "nan", '"\\']),
 )
 keywords = st.dictionaries(st.from_regex("[a-z][a-z_]{0,8}", fullmatch=True), values, max_size=3)
 names = st.from_regex("[a-z][a-z0-9_]{0,8}", fullmatch=True)
@@ -41,6 +46,11 @@ def test_json_and_label_go_both_ways(
     spec = eq.MethodSpec(name, kwargs, tuple(wrappers))  # type: ignore[arg-type]
     assert eq.MethodSpec.from_json(spec.to_json()) == spec
     assert eq.MethodSpec.parse(spec.label) == spec
+
+
+def test_text_is_quoted_only_where_it_would_be_read_as_something_else() -> None:
+    labels = {task: eq.MethodSpec("stl", {"task": task}).label for task in ("mu", "p/q, r", "1", "IC50: a+b")}
+    assert list(labels.values()) == ["stl:task=mu", "stl:task=p/q, r", 'stl:task="1"', 'stl:task="IC50: a+b"']
 
 
 @pytest.mark.parametrize(

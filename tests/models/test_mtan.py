@@ -172,3 +172,25 @@ def test_says_what_is_wrong() -> None:
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             build()
+
+
+def test_fewer_levels_are_the_same_equations() -> None:
+    """Two levels, written out: the masks of a task on the way down, then on the way up."""
+    torch.manual_seed(0)
+    encoder = MTAN((DenseOutput(2), DenseOutput(1)), width=2, levels=2).encoder.double().eval()
+    image = torch.rand(2, 3, 10, 12, dtype=torch.float64)
+    (d1, d2), (u2, u1) = encoder.backbone.levels(image)
+    pool = nn.MaxPool2d(2)
+
+    def enlarged(x: Tensor, like: Tensor) -> Tensor:
+        return functional.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=True)
+
+    for found, *modules in zip(encoder(image), encoder.down_masks, encoder.up_masks, strict=True):
+        down, up = (list(masks.children()) for masks in modules)
+        x = down[0](d1.first) * d1.last
+        x = down[1](torch.cat([d2.first, pool(encoder.down_carry[0](x))], 1)) * d2.last
+        x = pool(encoder.down_carry[1](x))
+        for k, level in enumerate((u2, u1)):
+            y = encoder.up_carry[k](enlarged(x, level.first))
+            x = up[k](torch.cat([level.first, y], 1)) * level.last
+        torch.testing.assert_close(found, x)

@@ -278,3 +278,21 @@ def test_says_what_is_wrong_with_images(shape: tuple[int, ...]) -> None:
 
 def test_takes_the_smallest_image_and_other_channels() -> None:
     assert small(image_channels=2)(images(32, 32, batch=1)[:, :2])[0].shape == (1, 13, 32, 32)
+
+
+def test_a_network_of_fewer_levels_has_the_first_of_them() -> None:
+    """Two levels of 2 and 4 channels: convolutions with bias and normalisation, counted by hand."""
+
+    def conv(inputs: int, outputs: int) -> int:
+        return 9 * inputs * outputs + 3 * outputs
+
+    encoder = SegNet(width=2, levels=2).encoder
+    down = conv(3, 2) + conv(2, 2) + conv(2, 4) + conv(4, 4)
+    up = conv(4, 2) + conv(2, 2) + conv(2, 2) + conv(2, 2)
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == down + up
+    assert encoder(torch.rand(2, 3, 5, 7)).shape == (2, 2, 5, 7)
+    with pytest.raises(ValueError, match="H and W at least 4, since they are halved 2 times"):
+        encoder(torch.rand(2, 3, 3, 4))
+    for levels in (0, 6):
+        with pytest.raises(ValueError, match=f"`levels` should be from 1 to 5. Found {levels}."):
+            SegNet(levels=levels)

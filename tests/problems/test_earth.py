@@ -181,6 +181,14 @@ def test_each_loss_reaches_the_shared_encoder_and_its_head(
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("name", ["mtan", "segnet", "unet"])
+def test_a_network_may_have_fewer_levels(root: str, name: str) -> None:
+    deep, flat = (Earth(root=root, tile=32, width=2, model=name, levels=k).model(0) for k in (5, 2))
+    image = torch.rand(2, 3, 32, 32)
+    assert [o.shape for o in flat(image)] == [o.shape for o in deep(image)]
+    assert sum(p.numel() for p in flat.parameters()) < sum(p.numel() for p in deep.parameters()) / 4
+
+
 def test_tasks_can_be_left_out(root: str) -> None:
     options = {"tasks": "normals, landcover"}
     earth = Earth(root=root, tile=32, width=2, batch_size=4, tasks="normals, landcover")
@@ -211,7 +219,9 @@ def test_a_sample_of_tiles_is_part_of_each_part(root: str) -> None:
     ("option", "said"),
     [
         ({"model": "vit"}, "`model` should be one of mtan, segnet, unet. Found 'vit'."),
-        ({"tile": 31}, "`tile` should be at least 32, .* Found 31."),
+        ({"tile": 31}, "`tile` should be at least 32, .* halves it 5 times. Found 31."),
+        ({"tile": 7, "levels": 3}, "`tile` should be at least 8, .* halves it 3 times. Found 7."),
+        ({"levels": 6}, "`levels` should be from 1 to 5. Found 6."),
         ({"tiles": 0}, "`tiles` should be at least 1. Found 0."),
         ({"batch_size": 1}, "`batch_size` should be at least 2. Found 1."),
     ],
@@ -270,7 +280,7 @@ def test_the_packages_are_installed_alone(monkeypatch: pytest.MonkeyPatch) -> No
 def test_every_preset_is_a_plan(preset: str) -> None:
     plan = make_plan(Earth, preset, Overrides(methods=("ls",)))
     assert [task.name for task in plan.tasks] == NAMES
-    assert len(plan.seeds) == {"quick": 2, "full": 3}.get(preset, 1)
+    assert len(plan.seeds) == {"full": 3}.get(preset, 1)
 
 
 @pytest.mark.parametrize("method", ["nashmtl", "stl:task=climate"])

@@ -355,6 +355,12 @@ def test_a_step_that_runs_out_of_labels_is_filled_up_with_the_first_batches(tmp_
     assert rows(tmp_path / "logs" / "epochs.csv")[0]["unlabelled_batches"] == "5"
 
 
+def test_a_first_epoch_that_is_cut_short_may_lack_labels_of_a_task(tmp_path: Path) -> None:
+    late = masked(Toy(), lambda task, epoch, i: task == "a" or i > 0)()
+    outcome = run(tmp_path, config("ls", epochs=1, max_steps=1), late)
+    assert outcome.steps == 1
+
+
 @pytest.mark.parametrize("method", ["ls", "nashmtl"])
 def test_a_task_without_any_label_is_an_error_that_names_it(method: str, tmp_path: Path) -> None:
     class Never(masked(Toy(), lambda task, epoch, i: task == "a")):  # type: ignore[misc]

@@ -149,7 +149,9 @@ def entries(plan: Plan) -> list[tuple[str, str | None]]:
     """The label and the task (of single-task runs) of everything that a plan runs."""
     names = [task.name for task in plan.tasks]
     methods = [(label, task_of(MethodSpec.parse(label), names)) for label in plan.methods]
-    own = [(f"stl:task={name}", name) for name in names] if plan.baselines == "own" else []
+    own = (
+        [(MethodSpec("stl", {"task": name}).label, name) for name in names] if plan.baselines == "own" else []
+    )
     return methods + own
 
 

@@ -12,7 +12,11 @@ from .names import read_value
 
 _PART = re.compile(r"\s*([a-z][a-z0-9_]*)\s*((?::.*)?)\s*")
 
-_PLUS = re.compile(r"\+(?=\s*[a-z])")  # not the plus of 1e+4
+# An even number of quotation marks follows what is not quoted: a quoted value has none inside (see `_written`).
+_UNQUOTED = r'(?=[^"]*(?:"[^"]*"[^"]*)*$)'
+_PLUS = re.compile(r"\+(?=\s*[a-z])" + _UNQUOTED)  # not the plus of 1e+4
+_COLON = re.compile(":" + _UNQUOTED)
+_ESCAPED = re.compile(r"\\(.)")
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class MethodSpec:
         """Read the command-line form, `name:key=value:key=value+wrapper:key=value`.
 
         For example `go4align:groups=5:step=1e-4` or `nashmtl+grouped:groups=2`. Values are read as JSON
-        where they are (numbers, true, lists) and as text elsewhere.
+        where they are (numbers, true, lists) and as text elsewhere. Text that has one of `:+"` in it, or would be
+        read as a number, stands in quotation marks: `stl:task="IC50: a+b"`.
 
         Raises:
             ValueError: on text that does not have this form.
@@ -64,7 +69,14 @@ class MethodSpec:
 
 
 def _arguments(kwargs: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in kwargs.items()]
+    return [f"{key}={_written(value)}" for key, value in kwargs.items()]
+
+
+def _written(value: Any) -> str:
+    """A value as `parse` reads it back: text in quotation marks only where it needs them."""
+    if isinstance(value, str) and not set(value) & set(':+"') and read_value(value.strip()) == value:
+        return value
+    return _ESCAPED.sub(lambda found: r"\u0022" if found[1] == '"' else found[0], json.dumps(value))
 
 
 def _parse_part(part: str, text: str) -> tuple[str, dict[str, Any]]:
@@ -72,7 +84,7 @@ def _parse_part(part: str, text: str) -> tuple[str, dict[str, Any]]:
     if match is None:
         raise ValueError(f"A method should look like 'go4align:groups=5+ema:decay=0.9'. Found {text!r}.")
     kwargs: dict[str, Any] = {}
-    for pair in filter(None, match[2].split(":")):
+    for pair in filter(None, _COLON.split(match[2])):
         key, equals, value = pair.partition("=")
         if not equals or not key.strip().isidentifier():
             raise ValueError(f"A hyper-parameter should look like 'groups=5'. Found {pair!r} in {text!r}.")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .segnet import (
+    LEVELS,
     NYUV2,
     DenseOutput,
     Level,
@@ -37,14 +38,19 @@ class MTAN(nn.Module):
     Args: see `equipoise.models.segnet.SegNet`.
 
     Raises:
-        ValueError: no output, a size below 1, or images of another shape or below 32 x 32.
+        ValueError: no output, a size out of range, or images of another shape or below 2^levels x 2^levels.
     """
 
     def __init__(
-        self, outputs: Sequence[DenseOutput] = NYUV2, width: int = 64, *, image_channels: int = 3
+        self,
+        outputs: Sequence[DenseOutput] = NYUV2,
+        width: int = 64,
+        *,
+        image_channels: int = 3,
+        levels: int = LEVELS,
     ) -> None:
         super().__init__()
-        self.encoder = AttentionEncoder(len(outputs), width, image_channels=image_channels)
+        self.encoder = AttentionEncoder(len(outputs), width, image_channels=image_channels, levels=levels)
         self.heads = dense_heads(width, outputs)
         initialise(self)
 
@@ -76,12 +82,13 @@ class AttentionEncoder(nn.Module):
         tasks: number of tasks m.
         width: channels of the first level.
         image_channels: channels of an image.
+        levels: see `equipoise.models.segnet.SegNet`.
     """
 
-    def __init__(self, tasks: int, width: int = 64, *, image_channels: int = 3) -> None:
+    def __init__(self, tasks: int, width: int = 64, *, image_channels: int = 3, levels: int = LEVELS) -> None:
         super().__init__()
-        self.backbone = SegNetEncoder(width, image_channels=image_channels)
-        channels = level_channels(width)
+        self.backbone = SegNetEncoder(width, image_channels=image_channels, levels=levels)
+        channels = level_channels(width, levels)
         below, above = (*channels[1:], channels[-1]), (width, *channels[:-1])
         self.down_carry = nn.ModuleList(map(convolution, channels, below))
         self.up_carry = nn.ModuleList(map(convolution, channels[::-1], above[::-1]))
@@ -100,7 +107,7 @@ class AttentionEncoder(nn.Module):
         ]
 
     def _descend(self, levels: Sequence[Level], masks: nn.Module) -> Tensor:
-        """What a task keeps of the encoder, at 1/32 of the size."""
+        """What a task keeps of the encoder, at the smallest size."""
         carried: list[Tensor] = []
         for level, mask, carry in zip(levels, masks.children(), self.down_carry, strict=True):
             kept = mask(torch.cat([level.first, *carried], dim=1)) * level.last

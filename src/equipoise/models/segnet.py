@@ -10,7 +10,7 @@ from torch.nn import functional
 # Channels of the five levels in units of `width`, and the convolutions that follow the first one of a level.
 _GROWTH = (1, 2, 4, 8, 8)
 _FURTHER = (1, 1, 2, 2, 2)
-_SMALLEST = 2 ** len(_GROWTH)
+LEVELS = len(_GROWTH)
 
 
 class DenseOutput(NamedTuple):
@@ -46,8 +46,8 @@ class SegNet(nn.Module):
 
     The forward pass takes images (b, image_channels, H, W) and returns a list with one map (b, channels, H, W) a
     task, in the order of `outputs`: classes as logits, so the loss is `cross_entropy`; depth as it is; normals
-    with length 1. Maps are at least float32, under `torch.autocast` too. H and W may be any sizes from 32 on; they
-    need not be multiples of 32.
+    with length 1. Maps are at least float32, under `torch.autocast` too. H and W may be any sizes from 2^levels on,
+    which is 32; they need not be multiples of it.
 
     Reference: Badrinarayanan et al., SegNet, TPAMI 2017, https://arxiv.org/abs/1511.00561, section 3, with one
     head a task as in Liu et al., End-to-End Multi-Task Learning with Attention, CVPR 2019,
@@ -61,16 +61,22 @@ class SegNet(nn.Module):
         outputs: what each task predicts; `NYUV2` and `CITYSCAPES` are the published ones.
         width: channels of the first level; the published network has 64, others scale all levels.
         image_channels: channels of an image.
+        levels: how often the image is halved; the published network has 5, a smaller one the first of these.
 
     Raises:
-        ValueError: no output, a size below 1, or images of another shape or below 32 x 32.
+        ValueError: no output, a size out of range, or images of another shape or below 2^levels x 2^levels.
     """
 
     def __init__(
-        self, outputs: Sequence[DenseOutput] = NYUV2, width: int = 64, *, image_channels: int = 3
+        self,
+        outputs: Sequence[DenseOutput] = NYUV2,
+        width: int = 64,
+        *,
+        image_channels: int = 3,
+        levels: int = LEVELS,
     ) -> None:
         super().__init__()
-        self.encoder = SegNetEncoder(width, image_channels=image_channels)
+        self.encoder = SegNetEncoder(width, image_channels=image_channels, levels=levels)
         self.heads = dense_heads(width, outputs)
         initialise(self)
 
@@ -91,20 +97,21 @@ class SegNetEncoder(nn.Module):
     Args: see `SegNet`.
     """
 
-    def __init__(self, width: int = 64, *, image_channels: int = 3) -> None:
+    def __init__(self, width: int = 64, *, image_channels: int = 3, levels: int = LEVELS) -> None:
         super().__init__()
         for name, size in {"width": width, "image_channels": image_channels}.items():
             if size < 1:
                 raise ValueError(f"`{name}` should be at least 1. Found {size}.")
         self.image_channels = image_channels
-        channels = level_channels(width)
+        channels = level_channels(width, levels)
+        further = _FURTHER[:levels]
         above = (image_channels, *channels[:-1])
         self.down_first = nn.ModuleList(map(convolution, above, channels))
-        self.down_rest = nn.ModuleList(map(_convolutions, channels, _FURTHER))
+        self.down_rest = nn.ModuleList(map(_convolutions, channels, further))
         # The decoder from the deepest level up, which is the order in which it runs.
         above = (width, *channels[:-1])
         self.up_first = nn.ModuleList(map(convolution, channels[::-1], above[::-1]))
-        self.up_rest = nn.ModuleList(map(_convolutions, above[::-1], _FURTHER[::-1]))
+        self.up_rest = nn.ModuleList(map(_convolutions, above[::-1], further[::-1]))
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (b, width, H, W) of images (b, image_channels, H, W)."""
@@ -130,10 +137,11 @@ class SegNetEncoder(nn.Module):
 
     def _check(self, images: Tensor) -> None:
         good = images.ndim == 4 and images.shape[1] == self.image_channels
-        if not good or min(images.shape[-2:]) < _SMALLEST:
+        smallest = 2 ** len(self.down_first)
+        if not good or min(images.shape[-2:]) < smallest:
             raise ValueError(
-                f"`images` should have shape (b, {self.image_channels}, H, W) with H and W at least {_SMALLEST}, "
-                f"since they are halved {len(_GROWTH)} times. Found {tuple(images.shape)}."
+                f"`images` should have shape (b, {self.image_channels}, H, W) with H and W at least {smallest}, "
+                f"since they are halved {len(self.down_first)} times. Found {tuple(images.shape)}."
             )
 
 
@@ -170,9 +178,15 @@ def dense_heads(width: int, outputs: Sequence[DenseOutput]) -> nn.ModuleList:
     return nn.ModuleList(DenseHead(width, output) for output in outputs)
 
 
-def level_channels(width: int) -> tuple[int, ...]:
-    """Channels of the five levels of the encoder."""
-    return tuple(width * growth for growth in _GROWTH)
+def level_channels(width: int, levels: int = LEVELS) -> tuple[int, ...]:
+    """Channels of the levels of the encoder, from the image down.
+
+    Raises:
+        ValueError: on fewer than 1 level or more than 5.
+    """
+    if not 1 <= levels <= LEVELS:
+        raise ValueError(f"`levels` should be from 1 to {LEVELS}. Found {levels}.")
+    return tuple(width * growth for growth in _GROWTH[:levels])
 
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .segnet import DenseOutput, convolution, dense_heads, initialise, level_channels
+from .segnet import LEVELS, DenseOutput, convolution, dense_heads, initialise, level_channels
 
 
 class UNet(nn.Module):
@@ -24,14 +24,22 @@ class UNet(nn.Module):
         outputs: what each task predicts.
         width: channels of the first level, 64 in the paper.
         image_channels: channels of an image.
+        levels: 5 in the paper; fewer are the first of these.
 
     Raises:
-        ValueError: no output, a size below 1, or images of another shape or below 16 x 16.
+        ValueError: no output, a size out of range, or images of another shape or below 2^(levels - 1) a side.
     """
 
-    def __init__(self, outputs: Sequence[DenseOutput], width: int = 64, *, image_channels: int = 3) -> None:
+    def __init__(
+        self,
+        outputs: Sequence[DenseOutput],
+        width: int = 64,
+        *,
+        image_channels: int = 3,
+        levels: int = LEVELS,
+    ) -> None:
         super().__init__()
-        self.encoder = UNetEncoder(width, image_channels=image_channels)
+        self.encoder = UNetEncoder(width, image_channels=image_channels, levels=levels)
         self.heads = dense_heads(width, outputs)
         initialise(self)
 
@@ -52,13 +60,13 @@ class UNetEncoder(nn.Module):
     Args: see `UNet`.
     """
 
-    def __init__(self, width: int = 64, *, image_channels: int = 3) -> None:
+    def __init__(self, width: int = 64, *, image_channels: int = 3, levels: int = LEVELS) -> None:
         super().__init__()
         for name, size in {"width": width, "image_channels": image_channels}.items():
             if size < 1:
                 raise ValueError(f"`{name}` should be at least 1. Found {size}.")
         self.image_channels = image_channels
-        channels = level_channels(width)
+        channels = level_channels(width, levels)
         above = (image_channels, *channels[:-1])
         self.down = nn.ModuleList(map(_two_convolutions, above, channels))
         below = tuple(map(sum, zip(channels[1:], channels[:-1], strict=True)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from equipoise.data.earth_source import PACKAGES
 from equipoise.data.earth_tiles import EXAGGERATION, EarthTiles, flip_some
 from equipoise.data.packages import install
 from equipoise.models.mtan import MTAN
-from equipoise.models.segnet import DenseOutput, SegNet
+from equipoise.models.segnet import LEVELS, DenseOutput, SegNet
 from equipoise.models.unet import UNet
 from equipoise.training.dense_evaluation import (
     DenseBatch,
@@ -95,12 +96,13 @@ class Earth:
 
     Args:
         tasks: which, separated by commas; the order does not count.
-        tile: pixels of an edge s, 32 at least.
+        tile: pixels of an edge s, 2^levels at least.
         stride: pixels from one training tile to the next, None for `tile`; validation and test tiles never overlap.
         tiles: how many to take of each part at most, drawn once, or None for all.
         batch_size: tiles per training step.
         model: "mtan", SegNet with attention of each task; "segnet"; or "unet", which learns much in few steps.
         width: channels of the first level, 64 in the papers.
+        levels: how often the network halves the image, 5 times in the papers; with fewer it learns in fewer steps.
         flip: mirror about half of the training tiles.
         workers: threads that read ahead.
         root: the folder of the cache, or None for the default one.
@@ -127,6 +129,7 @@ class Earth:
         batch_size: int = 16,
         model: str = "mtan",
         width: int = 8,
+        levels: int = LEVELS,
         flip: bool = True,
         workers: int = 1,
         root: str | None = None,
@@ -134,9 +137,11 @@ class Earth:
     ) -> None:
         if model not in _MODELS:
             raise ValueError(f"`model` should be one of {', '.join(_MODELS)}. Found {model!r}.")
-        if tile < 32:
+        if not 1 <= levels <= LEVELS:
+            raise ValueError(f"`levels` should be from 1 to {LEVELS}. Found {levels}.")
+        if tile < 2**levels:
             raise ValueError(
-                f"`tile` should be at least 32, since the network halves it five times. Found {tile}."
+                f"`tile` should be at least {2**levels}, since the network halves it {levels} times. Found {tile}."
             )
         if tiles is not None and tiles < 1:
             raise ValueError(f"`tiles` should be at least 1. Found {tiles}.")
@@ -144,7 +149,7 @@ class Earth:
             raise ValueError(f"`batch_size` should be at least 2. Found {batch_size}.")
         self._dense = _chosen(tasks)
         self.tasks, self.reference = _described(self._dense)  # type: ignore[misc]  # ClassVars of the protocol
-        self._model, self._width = _MODELS[model], width
+        self._model = partial(_MODELS[model], width=width, levels=levels)
         self._batch_size, self._flip, self._workers = batch_size, flip, workers
         self._tiles = EarthTiles(load_earth(root, progress), size=tile, stride=stride)
         self._parts = {name: _drawn(part, tiles) for name, part in self._tiles.parts.items()}
@@ -198,7 +203,7 @@ class Earth:
         ]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self._model(outputs, self._width)
+            return self._model(outputs)
 
     def loaders(self, seed: int) -> Loaders:
         """The one split; the seed is that of the order and of the flips."""

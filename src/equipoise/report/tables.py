@@ -56,19 +56,21 @@ def ranking_table(summary: Summary) -> Table:
 
 
 def metric_table(summary: Summary) -> Table:
-    """One row per metric, one column per method and one for the single-task baseline.
+    """One row per metric, one column per method and, unless no baselines were asked for, one for single-task runs.
 
     Above `grouping.MANY` metrics there are a few rows per kind of metric instead; each metric is in `metrics.csv`.
     """
     rows = ranked(summary)
     names = short_labels(summary.plan.methods)
-    header = ("metric", "single-task", *(names[row.method] for row in rows))
+    header: tuple[str, ...] = ("metric", "single-task", *(names[row.method] for row in rows))
     if has_many(summary.plan):
         body = tuple(line for kind in kinds(summary.plan) for line in _kind_rows(summary, rows, kind))
         notes = _kind_notes(summary)
     else:
         body = tuple(_metric_row(summary, rows, metric) for metric in summary.plan.metrics)
         notes = _metric_notes(summary)
+    if summary.baseline.source == "none":
+        header, body = header[:1] + header[2:], tuple(row[:1] + row[2:] for row in body)
     return Table("metrics", f"Test metrics {selection(summary)}", header, body, notes)
 
 

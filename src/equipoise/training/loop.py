@@ -187,12 +187,13 @@ class Trainer:
         """The mean training losses of the epoch, and what was passed over in it.
 
         Raises:
-            ValueError: naming the tasks without a label in the first epoch.
+            ValueError: naming the tasks without a label in the first epoch, if it was a whole one.
         """
         at = self._at
         means = dict(zip(self.tasks, self._stepper.tally.means.tolist(), strict=True))
         never = [task for task, mean in means.items() if math.isnan(mean)]
-        if at.epoch == 1 and never:
+        whole = at.step >= self._batches.steps_per_epoch  # not cut short by `max_steps`
+        if at.epoch == 1 and whole and never:
             raise ValueError(
                 f"Every task should have a label in the first epoch of training. Found none for {', '.join(never)}: "
                 f"compare the names in the problem's `losses` with its tasks, or train without them."
