@@ -78,8 +78,16 @@ def table(printed: str) -> dict[str, list[float]]:
     return {row[1]: [float(x) for x in row[2].split()] for row in rows if row}
 
 
+LONG = ("accelerate_loop", "hf_trainer", "lightning_module", "recommender")
+
+
 @pytest.mark.parametrize(
-    "name", [name for name in RECIPES if name not in ("ddp", "pinn", "auxiliary_losses")]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name in RECIPES
+        if name not in ("ddp", "pinn", "auxiliary_losses")
+    ],
 )
 def test_the_losses_fall(name: str) -> None:
     rows = table(run(name))
@@ -103,6 +111,7 @@ def test_the_ranks_agree() -> None:
     assert all(last < LEFT * first for first, last, _ in table(printed).values())
 
 
+@pytest.mark.slow
 def test_the_heat_equation_is_solved() -> None:
     printed = run("pinn")
     assert list(table(printed)) == ["residual", "boundary", "initial"]
@@ -111,6 +120,7 @@ def test_the_heat_equation_is_solved() -> None:
     assert float(error[1]) < 0.1
 
 
+@pytest.mark.slow
 def test_the_agent_is_paid_more() -> None:
     printed = run("auxiliary_losses")
     first, last, _ = table(printed)["prediction"]
@@ -120,6 +130,7 @@ def test_the_agent_is_paid_more() -> None:
     assert float(reward[2]) > 2 * float(reward[1])
 
 
+@pytest.mark.slow
 def test_lightning_checkpoints_hold_the_balancer(tmp_path: Path) -> None:
     if importlib.util.find_spec("lightning") is None:
         pytest.skip("needs lightning")

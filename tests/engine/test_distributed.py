@@ -12,17 +12,21 @@ import ranks
 from rank_cases import SPECS, Case, Trained, alone, complaints, dies, on_rank
 from two_ranks import answers, assert_same
 
+FEW = ("ls", "uw", "nashmtl", "graddrop", "mgda+every:steps=2")
 CASES = [
-    *(Case(spec) for spec in SPECS),
-    *(Case(spec, split=5, counts=True) for spec in SPECS),
+    *(Case(spec) for spec in FEW),
+    *(Case(spec, split=5, counts=True) for spec in FEW),
     *(Case(spec, split=5, counts=True, absent=True) for spec in SPECS),
     *(
         Case(spec, ddp={option: True}, kind="conv no norm")
-        for spec in ("ls", "uw", "nashmtl", "graddrop", "mgda+every:steps=2")
+        for spec in FEW
         for option in ("find_unused_parameters", "gradient_as_bucket_view", "static_graph")
     ),
     Case("mgda", ddp=None),
     Case("ls", split=5, counts=True, ddp=None),
+]
+MORE = [
+    case for spec in SPECS for case in (Case(spec), Case(spec, split=5, counts=True)) if case not in CASES
 ]
 
 
@@ -31,10 +35,21 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Trained]]:
     return answers(on_rank, CASES, tmp_path_factory.mktemp("ranks"))
 
 
+def check(case: Case, found: list[Trained]) -> None:
+    # 20 inner steps of size 10 a step magnify roundings.
+    assert_same(found, alone(case), 1e-7 if case.spec == "sdmgrad" else 1e-10)
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_two_ranks_are_one_with_both_batches(case: Case, found: dict[str, list[Trained]]) -> None:
-    # 20 inner steps of size 10 a step magnify roundings.
-    assert_same(found[str(case)], alone(case), 1e-7 if case.spec == "sdmgrad" else 1e-10)
+    check(case, found[str(case)])
+
+
+@pytest.mark.slow
+def test_two_ranks_with_every_label_are_one_for_every_method(tmp_path: Path) -> None:
+    found = answers(on_rank, MORE, tmp_path)
+    for case in MORE:
+        check(case, found[str(case)])
 
 
 def test_what_cannot_be_put_together_is_refused_on_every_rank(tmp_path: Path) -> None:

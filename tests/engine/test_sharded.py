@@ -26,7 +26,7 @@ SPECS = [
 ]
 FEW = ("ls", "uw", "mgda", "nashmtl", "pcgrad", "nashmtl+every:steps=3", "famo+clip_norm:max_norm=0.1")
 CASES = [
-    *(Case(spec) for spec in SPECS),
+    *(Case(spec) for spec in FEW),
     *(Case(spec, split=5, counts=True) for spec in SPECS),
     *(Case(spec, split=5, counts=True, absent=True) for spec in FEW),
     *(Case(spec, heads=heads) for spec in ("ls", "mgda") for heads in ("unit", "log")),
@@ -36,6 +36,7 @@ CASES = [
     *(Case(spec, kept=True) for spec in FEW),
     *(Case(spec, kind="conv no norm") for spec in ("ls", "upgrad")),
 ]
+MORE = [case for spec in SPECS if (case := Case(spec)) not in CASES]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Trained]]:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_two_ranks_with_shards_are_one_with_both_batches(case: Case, found: dict[str, list[Trained]]) -> None:
     assert_same(found[str(case)], alone(case), 1e-10)
+
+
+@pytest.mark.slow
+def test_two_ranks_with_equal_shares_are_one_for_every_method(tmp_path: Path) -> None:
+    found = answers(on_rank, MORE, tmp_path)
+    for case in MORE:
+        assert_same(found[str(case)], alone(case), 1e-10)
 
 
 def test_what_cannot_work_in_shards_is_refused(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_metrics_that_are_not_finite_do_not_stop_the_report(tmp_path: Path) -> N
     assert "not finite" in write_report(tmp_path).read_text()
 
 
-@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("count", [1, 2, pytest.param(40, marks=pytest.mark.slow)])
 def test_any_number_of_tasks_and_methods_is_drawn(tmp_path: Path, count: int) -> None:
     methods = ("ls",) if count != 2 else tuple(f"cagrad:c=0.{k}" for k in range(15))
     shape = Shape(methods=methods, seeds=1, epochs=1, steps=1, problem="toy")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from equipoise.benchmark.published import published, published_benchmarks
+from equipoise.benchmark.published import Correction, published, published_benchmarks
 from equipoise.benchmark.summary import MethodSummary, Summary
 from equipoise.training.task import Metric
 
@@ -96,19 +96,21 @@ def published_table(summary: Summary) -> Table | None:
     )
     scores = ("Δm %", "mean rank", f"time / {UNIT}")
     header = ("method", *(f"{score} {where}" for score in scores for where in ("here", "published")))
-    wrong = {name: known.corrections[name] for _, (name, _) in pairs if name in known.corrections}
     notes = (
         f"Another budget: the published networks were trained for {known.budget}; ours as the plan says.",
         f"Mean ranks: here among {len(summary.methods)} methods, published among {len(known.methods)}. "
         "Source: GO4Align, NeurIPS 2024, tables 1, 2, 7, 8.",
         f"Time relative to {UNIT}: here per step, published per epoch on one A100 (figures 1 and 4). {ROUGH_TIMES}",
-        *(
-            f"Printed wrong: the published row of {name} repeats that of {fixed.repeats}. It should have a Δm of "
-            f"{number(fixed.delta_m, 1, sign=True)} % and a mean rank of {number(fixed.mean_rank, 2)} ({fixed.source})."
-            for name, fixed in wrong.items()
-        ),
+        *(_misprint(name, known.corrections[name]) for _, (name, _) in pairs if name in known.corrections),
     )
     return Table("published", "Published numbers, from another budget", header, body, notes) if body else None
+
+
+def _misprint(name: str, fixed: Correction) -> str:
+    return (
+        f"Printed wrong: the published row of {name} repeats that of {fixed.repeats}. It should have a Δm of "
+        f"{number(fixed.delta_m, 1, sign=True)} % and a mean rank of {number(fixed.mean_rank, 2)} ({fixed.source})."
+    )
 
 
 def _metric_row(summary: Summary, rows: tuple[MethodSummary, ...], metric: Metric) -> tuple[Cell, ...]:
