@@ -98,7 +98,7 @@ class Contestant:
         method = eq.build_method(MethodSpec.parse(label), len(names))
         model = problem.model(0).train()
         balancer = eq.Balancer(method, tasks=names, shared=problem.shared(model), memory=memory)
-        optimizer, _ = optimizer_of(list(model.parameters()), list(balancer.parameters()), config)
+        optimizer, _ = optimizer_of(list(model.parameters()), list(balancer.parameters()), config, 1, STEPS)
         self._batches = StepBatches(problem.loaders(0), method.second_batch, CPU, 1)
         self._stepper = Stepper(
             problem,

@@ -72,6 +72,27 @@ def test_has_the_parameters_of_the_published_networks(depth: int, expected: int)
     assert count(net) == expected
 
 
+@pytest.mark.parametrize(("depth", "published"), [(26, 13_946_176), (50, 23_508_032), (101, 42_500_160)])
+@pytest.mark.parametrize("width", [0.25, 0.5, 1.0])
+def test_bottleneck_networks_have_the_parameters_of_the_formula(
+    depth: int, published: int, width: float
+) -> None:
+    """With c channels inside, a level's first block has 5 in c + 13 c^2 + 20 c parameters, any other 17 c^2 + 12 c.
+
+    The first: 1 x 1 in c, 3 x 3 9 c^2, 1 x 1 4 c^2, shortcut 4 in c, normalisations 2 (c + c + 4 c + 4 c).
+    """
+    c = inputs = int(64 * width)
+    expected = 7 * 7 * 3 * c + 2 * c
+    for blocks in BLOCKS[depth]:
+        expected += 5 * inputs * c + 13 * c**2 + 20 * c + (blocks - 1) * (17 * c**2 + 12 * c)
+        c, inputs = 2 * c, 4 * c
+    with torch.device("meta"):
+        net = ResNet(depth, width)
+    assert count(net) == expected
+    assert (expected == published) == (width == 1.0)
+    assert net.features == 2048 * width
+
+
 @pytest.mark.parametrize(("depth", "features"), [(18, 512), (26, 2048), (34, 512), (50, 2048), (101, 2048)])
 def test_depth_counts_the_layers_with_weights(depth: int, features: int) -> None:
     with torch.device("meta"):
@@ -84,7 +105,8 @@ def test_depth_counts_the_layers_with_weights(depth: int, features: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("depth", "small_images"), [(18, True), (18, False), (26, True), (34, False), (50, True)]
+    ("depth", "small_images"),
+    [(18, True), (18, False), (26, True), (26, False), (34, False), (50, True), (101, False)],
 )
 def test_equals_the_same_network_as_plain_functions(depth: int, small_images: bool) -> None:
     net = small(depth, small_images=small_images)

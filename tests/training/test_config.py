@@ -12,6 +12,7 @@ def test_the_defaults_are_the_published_protocol() -> None:
     found = TrainConfig().model_dump()
     assert found == {
         "epochs": 300,
+        "warmup_epochs": 0,
         "max_steps": None,
         "evaluate_every": 1,
         "patience": None,
@@ -22,6 +23,7 @@ def test_the_defaults_are_the_published_protocol() -> None:
         "schedule": "plateau",
         "step_epochs": 100,
         "step_factor": 0.5,
+        "optimizer": "adam",
         "weight_decay": 0.0,
         "report": "best",
         "last_epochs": 10,
@@ -44,6 +46,15 @@ def test_the_defaults_are_the_published_protocol() -> None:
         (
             {"patience": 3, "report": "last"},
             r"`report` should be best where `patience` may stop a run early\. Found 'last'\.",
+        ),
+        ({"epochs": 5, "warmup_epochs": 5}, r"`warmup_epochs` should be less than `epochs`, 5\. Found 5\."),
+        ({"epochs": 5, "warmup_epochs": 9}, r"`warmup_epochs` should be less than `epochs`, 5\. Found 9\."),
+        ({"warmup_epochs": -1}, r"`warmup_epochs` should be greater than or equal to 0\. Found -1\."),
+        ({"epochs": 0, "warmup_epochs": 5}, r"`epochs` should be greater than or equal to 1\. Found 0\."),
+        ({"optimizer": "sgd"}, r"`optimizer` should be 'adam' or 'adamw'\. Found 'sgd'\."),
+        (
+            {"schedule": "linear"},
+            r"`schedule` should be 'plateau', 'step', 'cosine' or 'constant'\. Found 'linear'\.",
         ),
         ({"accumulate": 0}, r"`accumulate` should be greater than or equal to 1\. Found 0\."),
         ({"memory": "less"}, r"`memory` should be one of auto, rows, .*layerwise, .*\. Found 'less'\."),

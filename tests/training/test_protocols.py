@@ -54,9 +54,10 @@ def test_a_constant_rate_stays_however_the_score_stalls(tmp_path: Path) -> None:
 def test_learned_weights_follow_the_schedule_too() -> None:
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 0.1)]
     optimizer = torch.optim.Adam(groups)
-    schedule = Schedule(optimizer, TrainConfig(schedule="step", step_epochs=1, step_factor=0.1))
+    train = TrainConfig(schedule="step", step_epochs=1, step_factor=0.1)
+    schedule = Schedule(optimizer, train, per_epoch=1, steps=300)
     optimizer.step()
-    schedule.end_epoch(None)
+    schedule.end_epoch(None, 1)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.01])
 
 

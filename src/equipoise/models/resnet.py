@@ -64,7 +64,7 @@ class ResNet(nn.Module):
     256 and 512 channels, four times as many with bottlenecks, and halve the image from the second on. Where the shape
     changes, x goes through a 1 x 1 convolution with batch normalisation.
 
-    With 1000 classes there are 11,689,512 parameters (18), 25,557,032 (50) and 44,549,160 (101).
+    With 1000 classes there are 11,689,512 parameters (18), 15,995,176 (26), 25,557,032 (50) and 44,549,160 (101).
 
     The forward pass takes images (b, image_channels, H, W) of any size and returns (b, features), see the attribute
     `features`.

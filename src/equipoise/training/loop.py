@@ -34,9 +34,9 @@ _LEAST_STEPS = 50  # at least this many rows
 class Trainer:
     """Trains one model by one method, selects an epoch by the validation part, and reads the test part once.
 
-    Adam. The selection score, which the learning rate may follow too, is delta_m of the validation metrics against
-    the problem's fixed reference values, over the task's own metrics in a single-task run (`stl:task=NAME`). With
-    `report="last"` nothing is selected: the test part is read in each of the last epochs, and their mean reported.
+    By Adam or AdamW. The selection score, which the learning rate may follow too, is delta_m of the validation metrics
+    against the problem's fixed reference values, over the task's own metrics in a single-task run (`stl:task=NAME`).
+    With `report="last"` nothing is selected: the test part is read in each of the last epochs, and their mean reported.
     The same configuration gives the same numbers, bit for bit on a CPU with a given number of threads,
     however often the run is stopped and resumed.
 
@@ -92,7 +92,9 @@ class Trainer:
             budget_gb=train.budget_gb,
         )
         learned = list(self._balancer.parameters())
-        self._optimizer, self._scheduler = optimizer_of(list(self._model.parameters()), learned, self.config)
+        self._optimizer, self._scheduler = optimizer_of(
+            list(self._model.parameters()), learned, self.config, self._batches.steps_per_epoch, self.steps
+        )
         self._stepper = Stepper(
             self.problem,
             self._model,
@@ -148,6 +150,8 @@ class Trainer:
         epoch = self._batches.epoch(at.epoch, at.batch)
         while at.step < self.steps:
             began, waited = time.perf_counter(), epoch.waited
+            if epoch.left >= self._batches.per_step:
+                self._scheduler.before_step(self._done)
             record = self._stepper.step(epoch, at)
             if record is None:
                 return
@@ -155,6 +159,12 @@ class Trainer:
             at.data_seconds += epoch.waited - waited
             log.step(at.step, at.epoch, record)
             self._after_step(log)
+
+    @property
+    def _done(self) -> float:
+        """The steps so far if every batch had a label: an epoch ends at the same number whatever is passed over."""
+        at, batches = self._at, self._batches
+        return (at.epoch - 1) * batches.steps_per_epoch + at.batch / batches.per_step
 
     def _after_step(self, log: RunLog) -> None:
         at, train = self._at, self.config.train
@@ -177,7 +187,7 @@ class Trainer:
             row.update(self._validate(counts))
             score = at.score
             at.evaluation_seconds += time.perf_counter() - began
-        self._scheduler.end_epoch(score)
+        self._scheduler.end_epoch(score, at.epoch)
         log.epoch(row)
         at.epoch, at.batch, at.unlabelled, at.overflows = at.epoch + 1, 0, 0, 0
         self._stepper.tally.clear()

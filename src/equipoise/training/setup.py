@@ -54,17 +54,32 @@ def with_streams(spec: MethodSpec, seed: int) -> MethodSpec:
 
 
 def optimizer_of(
-    model: Sequence[Tensor], learned: Sequence[Tensor], config: RunConfig
+    model: Sequence[Tensor], learned: Sequence[Tensor], config: RunConfig, per_epoch: int, steps: int
 ) -> tuple[torch.optim.Optimizer, Schedule]:
-    """Adam and its schedule, with a group of their own for the weights that the method learns."""
+    """Adam or AdamW and its schedule, with a group of their own for the weights that the method learns.
+
+    Reference: Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019,
+    https://arxiv.org/abs/1711.05101, algorithm 2, with the learning rate in place of its schedule multiplier, as in
+    `torch.optim.AdamW`.
+
+    Args:
+        model: the parameters of the model, all of which decay.
+        learned: the weights that the method learns, which do not decay.
+        config: of the run.
+        per_epoch: steps of an epoch.
+        steps: of the whole run.
+
+    Raises:
+        ValueError: as `Schedule`.
+    """
     train = config.train
     groups: list[dict[str, Any]] = [
         {"params": list(model), "lr": config.lr, "weight_decay": train.weight_decay}
     ]
     if learned:
         groups.append({"params": list(learned), "lr": train.method_lr, "weight_decay": 0.0})
-    optimizer = torch.optim.Adam(groups)
-    return optimizer, Schedule(optimizer, train)
+    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer](groups)
+    return optimizer, Schedule(optimizer, train, per_epoch=per_epoch, steps=steps)
 
 
 def moved(batch: Any, device: torch.device) -> Any:
