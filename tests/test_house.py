@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "problems": {"core", "data", "models", "training"},
     "benchmark": {"problems", "training", "build", "core"},
     "report": {"benchmark", "training"},
-    "search": {"problems", "training", "build", "core"},
+    "search": {"problems", "training", "engine", "build", "core"},
     "__init__": {"build", "core", "engine", "methods", "monitor", "wrappers"},
     "cli": {
         "problems",

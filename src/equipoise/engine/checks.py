@@ -19,6 +19,10 @@ from .losses import StepLosses
 _PATIENCE = 10  # steps after which a learned weight that never moved is warned about
 
 
+class NotFiniteError(ValueError):
+    """A loss or a gradient that is infinite or not a number, or a loss that a method needs above 0 and is not."""
+
+
 def check_method(method: Method, head_weights: str | None) -> None:
     """Refuse what is no method, and head weights that do not go with it.
 
@@ -100,12 +104,12 @@ def refuse_losses(
     """Raise the error that names the losses that are bad.
 
     Raises:
-        ValueError: always.
+        NotFiniteError: always.
     """
     places = bad.nonzero()[:, 0].tolist()
     found = ", ".join(f"{tasks[i]}: {step.values[i].item():g}{_where(i, shares)}" for i in places)
     kind = "finite and above 0" if positive else "finite"
-    raise ValueError(
+    raise NotFiniteError(
         f"Every loss should be {kind} for {type(method).__name__}. Found {found}. The method's state "
         "is untouched, and the gradients are unless the check was deferred: skip this batch, or look for what went "
         "wrong in it."
@@ -124,11 +128,11 @@ def refuse_rows(gramian: Tensor, tasks: Sequence[str], method: Method) -> None:
     """Raise the error that names the tasks whose gradients are not finite.
 
     Raises:
-        ValueError: always.
+        NotFiniteError: always.
     """
     bad = (~gramian.diagonal().isfinite()).nonzero()[:, 0].tolist()
     found = ", ".join(tasks[i] for i in bad) or "products of two that overflow"
-    raise ValueError(
+    raise NotFiniteError(
         f"Every task's gradient should be finite for {type(method).__name__}. Found infinite or NaN ones: {found}. The "
         "method's state and the gradients are untouched: skip this batch, with all of its window of micro-batches, "
         "or look for what went wrong in it."

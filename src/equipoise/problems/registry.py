@@ -15,6 +15,7 @@ PROBLEMS: dict[str, str] = {
     "earth": "equipoise.problems.earth:Earth",
     "multi_mnist": "equipoise.problems.multi_mnist:MultiMNIST",
     "multi_fashion": "equipoise.problems.multi_mnist:MultiFashion",
+    "digits": "equipoise.problems.digits:Digits",
     "chemicals": "equipoise.problems.chemicals:Chemicals",
     "census": "equipoise.problems.census:Census",
     "table": "equipoise.problems.table:Table",

@@ -10,6 +10,7 @@ import torch
 
 from equipoise.core.method import SecondBatch
 
+from .domains import Domains
 from .problem import Loaders, TrainLoader
 from .setup import moved
 
@@ -89,6 +90,15 @@ class StepBatches:
     def steps_per_epoch(self) -> int:
         """How many steps an epoch has, if every batch has a label."""
         return len(self._loaders.train) // self.per_step
+
+    def shows_all(self, steps: int) -> bool:
+        """Whether so many first steps should have shown every task: no domain is drawn, no limit cuts the epoch."""
+        train = self._loaders.train
+        return steps >= self.steps_per_epoch and not (isinstance(train, Domains) and train.draws)
+
+    def done(self, epoch: int, taken: int) -> float:
+        """The steps so far if every batch had a label: an epoch ends at the same number whatever is passed over."""
+        return (epoch - 1) * self.steps_per_epoch + taken / self.per_step
 
     def epoch(self, number: int, taken: int) -> EpochBatches:
         """The batches of an epoch from the `taken`-th on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .problem import TrainLoader
+from .sampling import SampleBatches
 from .setup import stream_seed
 
 
@@ -72,10 +73,12 @@ class Domains:
         if samples is not None and samples < 1:
             raise ValueError(f"`samples` should be at least 1. Found {samples}.")
         self.names = list(domains)
+        self._domains = domains
         self.samples = samples or sum(domain.samples for domain in domains.values())
         self._loaders = [domain.loader for domain in domains.values()]
         self._seed = seed
         self._together = together
+        self._given = weights
         sizes = torch.tensor([len(loader) for loader in self._loaders], dtype=torch.float64)
         chosen = sizes.tolist() if weights is None else [float(weights[name]) for name in self.names]
         given = torch.tensor(chosen, dtype=torch.float64)
@@ -86,6 +89,11 @@ class Domains:
         self._before = [
             torch.zeros(len(self.names), dtype=torch.int64)
         ]  # batches of each domain before each epoch
+
+    @property
+    def draws(self) -> bool:
+        """Whether it is left to chance which domains an epoch shows."""
+        return not self._together
 
     def __len__(self) -> int:
         """The number of batches of an epoch."""
@@ -104,6 +112,28 @@ class Domains:
         streams = [self._stream(i, int(used[i])) for i in range(len(self.names))]
         for i in draws[start:].tolist():
             yield {self.names[i]: next(streams[i])}
+
+    def split(self, fraction: float, seed: int) -> tuple[Domains, OneByOne]:
+        """The same with this fraction of each domain's samples, and the rest, one domain after the other.
+
+        Sampling weights that were left out stay in proportion to the domains' sizes. An epoch has this fraction of its
+        samples too.
+
+        Raises:
+            ValueError: if the loader of a domain is not `SampleBatches`, or cannot be split.
+        """
+        kept, rest = {}, {}
+        for name, domain in self._domains.items():
+            loader = domain.loader
+            if not isinstance(loader, SampleBatches):
+                raise ValueError(
+                    f"The loader of {name!r} should be SampleBatches to be split. Found {type(loader).__name__}."
+                )
+            first, rest[name] = loader.split(fraction, stream_seed(seed, f"split of {name}"))
+            kept[name] = Domain(first, len(first.part), domain.batch_size)
+        samples = max(round(fraction * self.samples), 1)
+        mixed = Domains(kept, seed=self._seed, weights=self._given, together=self._together, samples=samples)
+        return mixed, OneByOne(rest)
 
     def _draws(self, number: int) -> Tensor:
         """Which domain each batch of an epoch is of."""
@@ -126,6 +156,22 @@ class Domains:
         while True:
             yield from loader.epoch(epoch, start)
             epoch, start = epoch + 1, 0
+
+
+class OneByOne:
+    """All batches of one domain after the other, each as a mapping from the domain to the batch.
+
+    Args:
+        domains: the batches of each, by name.
+    """
+
+    def __init__(self, domains: Mapping[str, Iterable[Any]]) -> None:
+        self._domains = domains
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """One pass over all of them."""
+        for name, batches in self._domains.items():
+            yield from ({name: batch} for batch in batches)
 
 
 def _shown(domain: Domain) -> int:

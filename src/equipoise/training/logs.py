@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Row = dict[str, float | int | None]
 
 _BOARD_TASKS = 100
+_STEPS = 2000  # at most this many rows of a run's steps,
+_NUMBERS = 100_000  # and about this many losses and weights in them, but
+_LEAST_STEPS = 50  # at least this many rows
 _BUFFERED_ROWS = 256  # at most this many steps wait in memory, on a GPU without having been waited for
 
 
@@ -68,6 +71,11 @@ class Table:
             writer.writerows(rows)
         os.replace(fresh, self.path)
         self._columns = columns
+
+
+def steps_between(steps: int, tasks: int) -> int:
+    """How many steps go by from one logged step to the next, for a table that can be looked at."""
+    return math.ceil(steps / max(min(_STEPS, _NUMBERS // (2 * tasks)), _LEAST_STEPS))
 
 
 class RunLog:

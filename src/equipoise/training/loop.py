@@ -15,20 +15,16 @@ from equipoise.engine import Balancer
 from .batches import StepBatches
 from .config import RunConfig
 from .evaluation import Best, Evaluation, LastEpochs
-from .logs import Row, RunLog
+from .logs import Row, RunLog, steps_between
 from .memory import PeakMemory
 from .outcome import Hooks, InterruptedRunError, Outcome, Progress
-from .pictures import Pictured, save_pictures
+from .pictures import keep_pictures
 from .position import Position
 from .precision import loss_scaler
 from .problem import Problem
 from .saving import Saver, Stateful
 from .setup import optimizer_of, stream_seed, task_of, with_streams
 from .stepping import Stepper
-
-_LOGGED_STEPS = 2000  # at most this many rows of a run's steps,
-_LOGGED_NUMBERS = 100_000  # and about this many losses and weights in them, but
-_LEAST_STEPS = 50  # at least this many rows
 
 
 class Trainer:
@@ -46,13 +42,21 @@ class Trainer:
         folder: where the logs go.
         checkpoint: the file to resume from, and to write.
         hooks: what the caller wants to hear and say.
+        adopt: go on from the checkpoint of another configuration too, whose network has the same parameters.
 
     Raises:
         ValueError: on a method that does not exist or a task that the problem does not have.
     """
 
     def __init__(
-        self, problem: Problem, config: RunConfig, folder: Path, checkpoint: Path, hooks: Hooks | None = None
+        self,
+        problem: Problem,
+        config: RunConfig,
+        folder: Path,
+        checkpoint: Path,
+        hooks: Hooks | None = None,
+        *,
+        adopt: bool = False,
     ) -> None:
         self.problem = problem
         self.config = config
@@ -74,7 +78,7 @@ class Trainer:
         self._best = Best()
         self._last = LastEpochs()
         self._at = Position()
-        self._saver = Saver(checkpoint, config, self._device, self.hooks.say)
+        self._saver = Saver(checkpoint, config, self._device, self.hooks.say, adopt=adopt)
         self._memory = PeakMemory(self._device)
         self._saved = time.monotonic()
 
@@ -113,14 +117,31 @@ class Trainer:
         return min(steps, self.config.train.max_steps or steps)
 
     def run(self) -> Outcome:
-        """Train to the end, from the checkpoint if there is one.
+        """Train to the end, from the checkpoint if there is one; errors are those of `advance`."""
+        self._train(self.config.train.epochs)
+        return self._outcome()
+
+    def advance(self, until: int) -> tuple[dict[str, float], float]:
+        """Train until the end of an epoch, from the checkpoint if there is one, and leave a checkpoint there.
+
+        Args:
+            until: the epoch, from 1; nothing is trained if the checkpoint is beyond it.
+
+        Returns:
+            The validation metrics of the network as it is then, and the score that they make: lower is better.
 
         Raises:
             InterruptedRunError: if `hooks.stop` said so.
             DivergedError: if a validation metric is not finite.
-            ValueError: from the `Balancer`, if a loss is not finite; or if there is no training batch.
+            NotFiniteError: from the `Balancer`, if a loss or a gradient is not finite.
+            ValueError: if there is no training batch.
             StorageError: if logs or checkpoints cannot be written.
         """
+        self._train(until)
+        metrics = self._evaluation.validate(self._loaders.validation, self._at.epoch - 1)
+        return metrics, self._evaluation.score(metrics)
+
+    def _train(self, until: int) -> None:
         if self.steps == 0:
             raise ValueError(
                 f"The training part should fill at least {self._batches.per_step} batch(es), which "
@@ -128,16 +149,14 @@ class Trainer:
             )
         torch.manual_seed(stream_seed(self.config.seed, "training"))
         at = self._at = self._saver.resume(self._parts())
-        rows = max(min(_LOGGED_STEPS, _LOGGED_NUMBERS // (2 * len(self.tasks))), _LEAST_STEPS)
-        every = math.ceil(self.steps / rows)
+        every = steps_between(self.steps, len(self.tasks))
         log = RunLog(self._folder, self.tasks, every=every, step=at.step, epoch=at.epoch)
         try:
-            while not self._finished():
+            while not self._finished() and at.epoch <= until:
                 self._train_epoch(log)
                 self._end_epoch(log)
         finally:
             log.close()
-        return self._outcome()
 
     def _finished(self) -> bool:
         train, at = self.config.train, self._at
@@ -151,7 +170,7 @@ class Trainer:
         while at.step < self.steps:
             began, waited = time.perf_counter(), epoch.waited
             if epoch.left >= self._batches.per_step:
-                self._scheduler.before_step(self._done)
+                self._scheduler.before_step(self._batches.done(at.epoch, at.batch))
             record = self._stepper.step(epoch, at)
             if record is None:
                 return
@@ -159,12 +178,6 @@ class Trainer:
             at.data_seconds += epoch.waited - waited
             log.step(at.step, at.epoch, record)
             self._after_step(log)
-
-    @property
-    def _done(self) -> float:
-        """The steps so far if every batch had a label: an epoch ends at the same number whatever is passed over."""
-        at, batches = self._at, self._batches
-        return (at.epoch - 1) * batches.steps_per_epoch + at.batch / batches.per_step
 
     def _after_step(self, log: RunLog) -> None:
         at, train = self._at, self.config.train
@@ -197,13 +210,12 @@ class Trainer:
         """The mean training losses of the epoch, and what was passed over in it.
 
         Raises:
-            ValueError: naming the tasks without a label in the first epoch, if it was a whole one.
+            ValueError: naming the tasks without a label in the first epoch, if it has to show all.
         """
         at = self._at
         means = dict(zip(self.tasks, self._stepper.tally.means.tolist(), strict=True))
         never = [task for task, mean in means.items() if math.isnan(mean)]
-        whole = at.step >= self._batches.steps_per_epoch  # not cut short by `max_steps`
-        if at.epoch == 1 and whole and never:
+        if at.epoch == 1 and never and self._batches.shows_all(at.step):
             raise ValueError(
                 f"Every task should have a label in the first epoch of training. Found none for {', '.join(never)}: "
                 f"compare the names in the problem's `losses` with its tasks, or train without them."
@@ -251,7 +263,8 @@ class Trainer:
         validation, test, epoch = self._reported()
         at.evaluation_seconds += time.perf_counter() - began
         trivial = self._evaluation.chosen(self.problem.trivial(self.config.seed))
-        self._keep_pictures()
+        if len(self.tasks) == len(self.problem.tasks):
+            keep_pictures(self.problem, self._model, self._device, self._folder)
         return Outcome(
             metrics={"validation": validation, "test": test, "trivial": trivial},
             validation_score=self._evaluation.score(validation),
@@ -262,21 +275,10 @@ class Trainer:
             seconds_per_step=at.seconds / at.step,
             data_seconds=at.data_seconds,
             evaluation_seconds=at.evaluation_seconds,
-            peak_memory_mb=self._peak_memory(),
+            peak_memory_mb=self._memory.peak(at.peak_memory_mb),
             fallbacks=self._stepper.fallbacks,
             parameters=sum(parameter.numel() for parameter in self._model.parameters()),
         )
-
-    def _keep_pictures(self) -> None:
-        """Keep what the model does on a few images, where the problem shows such, for runs of all tasks."""
-        if isinstance(self.problem, Pictured) and len(self.tasks) == len(self.problem.tasks):
-            self._model.eval()
-            with torch.no_grad():
-                save_pictures(self._folder, self.problem.pictures(self._model, self._device))
-
-    def _peak_memory(self) -> float | None:
-        peaks = [peak for peak in (self._at.peak_memory_mb, self._memory.read()) if peak is not None]
-        return max(peaks, default=None)
 
     def _parts(self) -> dict[str, Stateful]:
         return {
@@ -291,6 +293,6 @@ class Trainer:
 
     def _save(self, log: RunLog) -> None:
         log.flush()
-        self._at.peak_memory_mb = self._peak_memory()
+        self._at.peak_memory_mb = self._memory.peak(self._at.peak_memory_mb)
         self._saver.save(self._at, self._parts())
         self._saved = time.monotonic()

@@ -29,6 +29,10 @@ class PeakMemory:
         except OSError:  # another system than Linux, or a sandbox that forbids it
             self._known = False
 
+    def peak(self, before: float | None) -> float | None:
+        """The larger one of this peak and one before, in MB; None where neither is known."""
+        return max((peak for peak in (before, self.read()) if peak is not None), default=None)
+
     def read(self) -> float | None:
         """The peak in MB, None where the system does not tell."""
         if self._device.type == "cuda":

@@ -49,6 +49,14 @@ class Pictured(Protocol):
         """
 
 
+def keep_pictures(problem: object, model: nn.Module, device: torch.device, folder: Path) -> None:
+    """Keep what a model does on a few images, where the problem shows such."""
+    if isinstance(problem, Pictured):
+        model.eval()
+        with torch.no_grad():
+            save_pictures(folder, problem.pictures(model, device))
+
+
 def save_pictures(folder: Path, pictures: Sequence[Picture]) -> None:
     """Write the pictures of a run into its folder, whole or not at all; real numbers with 16 bits."""
     content = [

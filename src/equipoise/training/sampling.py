@@ -57,6 +57,37 @@ class SampleBatches(Generic[Batch]):
         self._augment = augment
         self._workers = workers
 
+    def split(self, fraction: float, seed: int) -> tuple[SampleBatches[Batch], SampleBatches[Batch]]:
+        """The same batches of this fraction of the samples, drawn at random, and of the rest.
+
+        Args:
+            fraction: of the samples, above 0 and below 1; each side gets at least one.
+            seed: of the draw.
+
+        Raises:
+            ValueError: if there are fewer than 2 samples, or the fraction is out of its range.
+        """
+        if not 0 < fraction < 1 or len(self.part) < 2:
+            raise ValueError(
+                "`fraction` should be above 0 and below 1, of at least 2 samples. "
+                f"Found {fraction} of {len(self.part)}."
+            )
+        order = torch.randperm(len(self.part), generator=torch.Generator().manual_seed(seed))
+        first = min(max(round(fraction * len(self.part)), 1), len(self.part) - 1)
+        kept, rest = (self._of(self.part[chosen.sort().values]) for chosen in (order[:first], order[first:]))
+        return kept, rest
+
+    def _of(self, part: Tensor) -> SampleBatches[Batch]:
+        return SampleBatches(
+            self._read,
+            part,
+            size=self._size,
+            seed=self.seed,
+            drop_last=self._drop_last and len(part) >= self._size,
+            augment=self._augment,
+            workers=self._workers,
+        )
+
     def __len__(self) -> int:
         """The number of batches of an epoch."""
         return len(self.part) // self._size if self._drop_last else -(-len(self.part) // self._size)

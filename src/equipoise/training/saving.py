@@ -32,15 +32,23 @@ class Saver:
         config: of the run; another one's checkpoint is not used.
         device: of the run.
         say: told why a checkpoint is not used.
+        adopt: whether another configuration's checkpoint is used too.
     """
 
     def __init__(
-        self, path: Path, config: RunConfig, device: torch.device, say: Callable[[str], None]
+        self,
+        path: Path,
+        config: RunConfig,
+        device: torch.device,
+        say: Callable[[str], None],
+        *,
+        adopt: bool = False,
     ) -> None:
         self._path = path
         self._config = config
         self._device = device
         self._say = say
+        self._adopt = adopt
 
     def save(self, at: Position, parts: Mapping[str, Stateful]) -> None:
         """Write a checkpoint.
@@ -78,6 +86,8 @@ class Saver:
 
     def _is_ours(self, config: Mapping[str, Any]) -> bool:
         """Settings that an older version did not know have their defaults."""
+        if self._adopt:
+            return True
         try:
             return RunConfig.read(config) == self._config
         except ValueError:

@@ -1,0 +1,110 @@
+"""One member in one generation: goes on from its parent's checkpoint, with its own weights, and leaves its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from equipoise.core import MethodSpec
+from equipoise.core.names import check_known
+from equipoise.engine.checks import NotFiniteError
+from equipoise.training.config import RunConfig
+from equipoise.training.loop import Trainer
+from equipoise.training.outcome import DivergedError, Hooks
+from equipoise.training.problem import Problem
+from equipoise.training.storage import storing
+
+from .generations import Assignment, Result
+from .holdout import HeldOut
+from .weights import Weights
+
+Act = Literal["losses", "sampling"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that the members of a search have in common.
+
+    Args:
+        config: of a whole run with equal weights; its method is `ls` or a method over domains that are sampled.
+        act: what weights act on: the "losses" (the method becomes `constant`), or the "sampling" of domains (the
+            option `weights` of the problem).
+        fraction: of the training samples that members are trained on.
+
+    Raises:
+        ValueError: on another `act`.
+    """
+
+    config: RunConfig
+    act: Act
+    fraction: float = 0.7
+
+    def __post_init__(self) -> None:
+        check_known("`act`", self.act, ("losses", "sampling"))
+
+    def with_weights(self, weights: Weights) -> RunConfig:
+        """The configuration of a run with these weights."""
+        if self.act == "losses":
+            # m p_i, so that uniform weights are those of `ls` and the learning rate means the same for all.
+            scaled = [weight * len(weights) for weight in weights]
+            method = MethodSpec("constant", {"weights": scaled}).label
+            return self.config.model_copy(update={"method": method})
+        options = {**self.config.options, "weights": list(weights)}
+        return self.config.model_copy(update={"options": options})
+
+
+Make = Callable[[Mapping[str, Any]], Problem]
+
+
+def train_member(
+    make: Make, setting: Setting, assignment: Assignment, directory: Path, hooks: Hooks | None = None
+) -> Result:
+    """Train one member for one generation, from wherever a kill has left it.
+
+    Args:
+        make: builds the problem from options.
+        setting: of the search.
+        assignment: what to do.
+        directory: of the search; checkpoints lie in its folder `checkpoints`.
+        hooks: what the caller wants to hear and say.
+
+    Raises:
+        InterruptedRunError: if `hooks.stop` said so; it can go on.
+        StorageError: if the directory cannot be written.
+        FileNotFoundError: if the checkpoint of the parent is not there.
+    """
+    began = time.perf_counter()
+    config = setting.with_weights(assignment.weights)
+    path = checkpoint_of(directory, assignment.generation, assignment.member)
+    if assignment.parent is not None:
+        _inherit(checkpoint_of(directory, assignment.generation - 1, assignment.parent), path)
+    problem = cast("Problem", HeldOut(make(config.options), setting.fraction, config.seed))
+    folder = directory / "members" / path.stem
+    try:
+        trainer = Trainer(problem, config, folder, path, hooks, adopt=True)
+        metrics, score = trainer.advance(assignment.end)
+    except (DivergedError, NotFiniteError):
+        return Result(assignment, None, {}, time.perf_counter() - began)
+    return Result(assignment, score, metrics, time.perf_counter() - began)
+
+
+def checkpoint_of(directory: Path, generation: int, member: int) -> Path:
+    """Where a member leaves its network at the end of a generation."""
+    return directory / "checkpoints" / f"generation{generation:04d}-member{member:04d}.pt"
+
+
+def _inherit(parent: Path, path: Path) -> None:
+    """Copy a checkpoint, whole or not at all, unless the member has one of its own already."""
+    if path.exists():
+        return
+    if not parent.exists():
+        raise FileNotFoundError(f"`{parent}` should exist, since {path.stem} goes on from it.")
+    with storing(path):
+        fresh = path.with_suffix(".copy")
+        shutil.copyfile(parent, fresh)
+        os.replace(fresh, path)
