@@ -59,8 +59,7 @@ class Digits:
         mixing: "together" for a batch of every domain in each step, or "sampled" for a batch of one domain.
         weights: how likely each domain is to be drawn, above 0 and with sum 1, in the order of `domains`, a list or
             separated by commas; None for in proportion to their batches. With mixing="sampled" only.
-        samples: training images in an epoch, those of all domains added up; None for as many as there are. With
-            "sampled" it should be enough for every domain to be drawn in the first epoch.
+        samples: training images in an epoch, those of all domains added up; None for as many as there are.
         model: "lenet", "resnet" or "vit".
         width: channels of the first convolution, 10 (lenet) or 16 (resnet) by default; of all tokens, 48 (vit).
         depth: 18 by default (resnet), see `ResNet`; blocks, 3 (vit).

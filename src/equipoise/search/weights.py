@@ -18,7 +18,7 @@ class Exploration:
     """How new weights are found from old ones.
 
     A move multiplies each weight with a number of its own and divides by the sum: with one of the two `factors`, as
-    likely each ("multiplicative", the defaults of Ray's PBT), or with exp(sigma z), z standard normal ("lognormal").
+    likely each, but not the same one for all ("multiplicative", the defaults of Ray's PBT), or with exp(sigma z), z standard normal ("lognormal").
     With the probability `resample` the weights are drawn afresh instead. No weight falls below `floor` / m, m the
     number of weights, so that no task or domain is ever given up.
 
@@ -117,6 +117,8 @@ def moved(weights: Sequence[float], how: Exploration, generator: torch.Generator
             (how.sigma * torch.randn(len(weights), dtype=torch.float64, generator=generator)).exp().tolist()
         )
     else:
-        choices = torch.randint(2, (len(weights),), generator=generator).tolist()
+        choices = [0] * len(weights)
+        while len(set(choices)) < min(len(weights), 2):
+            choices = torch.randint(2, (len(weights),), generator=generator).tolist()
         steps = [how.factors[choice] for choice in choices]
     return floored([weight * step for weight, step in zip(weights, steps, strict=True)], how.floor)
