@@ -18,9 +18,9 @@ class Exploration:
     """How new weights are found from old ones.
 
     A move multiplies each weight with a number of its own and divides by the sum: with one of the two `factors`, as
-    likely each, but not the same one for all ("multiplicative", the defaults of Ray's PBT), or with exp(sigma z), z standard normal ("lognormal").
-    With the probability `resample` the weights are drawn afresh instead. No weight falls below `floor` / m, m the
-    number of weights, so that no task or domain is ever given up.
+    likely each, but not the same one for all ("multiplicative", the defaults of Ray's PBT), or with exp(sigma z), z
+    standard normal ("lognormal"). With the probability `resample` the weights are drawn afresh instead. No weight falls
+    below `floor` / m, m the number of weights, so that no task or domain is ever given up.
 
     Args:
         kind: of the move.

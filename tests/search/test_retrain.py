@@ -1,0 +1,114 @@
+"""Training anew after a search: constant weights and schedules against plain runs, intervals against a table."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from equipoise.search.generations import Assignment, Result, SearchError
+from equipoise.search.member import Setting
+from equipoise.search.retrain import (
+    FILE,
+    Retrained,
+    append_retrained,
+    compared,
+    read_retrained,
+    retrain,
+    variants,
+)
+from equipoise.training.loop import Trainer
+from equipoise.training.outcome import Hooks, InterruptedRunError
+from search.domains_toy import config, make
+
+A, B = (0.2, 0.8), (0.7, 0.3)
+
+
+def stopping(last: int) -> Hooks:
+    """Asks for a stop after so many steps."""
+    steps = itertools.count(1)
+    return Hooks(stop=lambda: next(steps) == last)
+
+
+@pytest.mark.parametrize("act", ["losses", "sampling"])
+def test_constant_weights_are_a_plain_run_on_the_whole_training_part(act: str, tmp_path: Path) -> None:
+    setting = Setting(config(mixing="together" if act == "losses" else "sampled"), act)  # type: ignore[arg-type]
+    found = retrain(make, setting, [(0, A)], tmp_path / "found")
+    wanted = setting.with_weights(A)
+    plain = Trainer(make(wanted.options), wanted, tmp_path / "plain", tmp_path / "plain.pt").run()
+    assert (found.metrics, found.steps, found.best_epoch) == (plain.metrics, plain.steps, plain.best_epoch)
+    assert not list((tmp_path / "found").glob("checkpoint*"))
+
+
+@pytest.mark.parametrize("act", ["losses", "sampling"])
+def test_a_schedule_changes_weights_where_it_says_however_often_it_is_stopped(
+    act: str, tmp_path: Path
+) -> None:
+    setting = Setting(config(mixing="together" if act == "losses" else "sampled"), act)  # type: ignore[arg-type]
+    whole = retrain(make, setting, [(0, A), (2, B), (5, A)], tmp_path / "whole")
+    same = retrain(make, setting, [(0, A), (2, A), (5, A)], tmp_path / "same")
+    assert same.metrics == retrain(make, setting, [(0, A)], tmp_path / "one").metrics != whole.metrics
+    cut, stops = None, 0
+    while cut is None:
+        hooks = stopping(11 + stops)
+        try:
+            cut = retrain(make, setting, [(0, A), (2, B), (5, A)], tmp_path / "cut", hooks)
+        except InterruptedRunError:
+            stops += 1
+    assert stops >= 3
+    assert cut.metrics == whole.metrics
+
+
+@pytest.mark.parametrize("begins", [(1,), (0, 3, 2), (0, 2, 2), (0, 6)])
+def test_a_schedule_that_cannot_be_is_refused(begins: tuple[int, ...], tmp_path: Path) -> None:
+    with pytest.raises(
+        SearchError, match="begin at epoch 0 and rise to less than 6. Found changes at epochs"
+    ):
+        retrain(make, Setting(config(), "losses"), [(begin, A) for begin in begins], tmp_path)
+
+
+def test_three_variants_come_from_a_search() -> None:
+    history = [
+        [Result(Assignment(0, 0, (0.5, 0.5), 0, 2), 2.0), Result(Assignment(0, 1, A, 0, 2), 1.0)],
+        [Result(Assignment(1, 0, B, 2, 4, 1), 0.5), Result(Assignment(1, 1, A, 2, 4, 1), 1.0)],
+        [Result(Assignment(2, 0, B, 4, 6, 0), 0.25), Result(Assignment(2, 1, A, 4, 6, 1), 1.0)],
+    ]
+    assert variants(history) == {
+        "uniform": [(0, (0.5, 0.5))],
+        "constant": [(0, B)],
+        "schedule": [(0, A), (2, B)],
+    }
+
+
+def test_the_interval_is_that_of_the_paired_t_test() -> None:
+    scores, others = [1.0, 2.5, 2.0, 4.0], [1.5, 2.0, 3.5, 5.5]
+    found = compared(scores, others)
+    interval = stats.ttest_rel(scores, others).confidence_interval(0.95)
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx(tuple(interval), abs=1e-3)
+    assert not found.clear
+    assert compared([1.0, 1.1, 0.9], [5.0, 5.2, 4.9]).clear
+    assert compared([1.0], [2.0]).half == math.inf
+    with pytest.raises(ValueError, match="`scores` and `others` should be equally many. Found 1 and 2."):
+        compared([1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 16])
+def test_the_table_of_student_s_t_is_right(count: int) -> None:
+    differences = [float(k % 3) for k in range(count)]
+    found = compared(differences, [0.0] * count)
+    half = stats.t.ppf(0.975, count - 1) * stats.sem(differences)
+    assert found.half == pytest.approx(float(half), rel=3e-4)
+
+
+def test_what_was_trained_is_read_back_and_a_torn_line_is_not(tmp_path: Path) -> None:
+    first, second = (Retrained("uniform", seed, 0.5, {"low_mse": 1.0}, 2.0) for seed in (0, 1))
+    assert read_retrained(tmp_path) == []
+    append_retrained(tmp_path, first)
+    with open(tmp_path / FILE, "a") as file:
+        file.write('{"variant": "uni')
+    assert read_retrained(tmp_path) == [first]
+    append_retrained(tmp_path, second)
+    assert read_retrained(tmp_path) == [first, second]
