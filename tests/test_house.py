@@ -33,7 +33,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"benchmark", "training"},
     "search": {"problems", "training", "engine", "build", "core"},
     "__init__": {"build", "core", "engine", "methods", "monitor", "wrappers"},
+    "command": set(),
+    "search_command": {"command", "actions", "search_actions", "__init__"},
+    "search_actions": {"actions", "terminal", "problems", "training", "benchmark", "search"},
     "cli": {
+        "command",
+        "search_command",
         "problems",
         "training",
         "benchmark",

@@ -3,63 +3,40 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-import traceback
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-try:
-    import typer
-except ImportError:
-    sys.exit('The command line needs typer and others: pip install "equipoise[cli]"')
-
-_USAGE_ERRORS = {"PlanError", "RunDirectoryError"}
-_RESUMABLE = {"InterruptedRunError", "KeyboardInterrupt", "StorageError"}
-
-app = typer.Typer(
-    name="equipoise",
-    help="Keeps the losses of one network in balance: train, compare and report.",
-    epilog="Begin with: equipoise bench qm9 --preset quick",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+from equipoise.command import (
+    Baselines,
+    Csv,
+    Data,
+    Debug,
+    Device,
+    Directory,
+    Epochs,
+    Features,
+    Jobs,
+    Json,
+    Lrs,
+    Methods,
+    Molecules,
+    Out,
+    Preset,
+    Problem,
+    Resume,
+    Retry,
+    Settings,
+    SkipBad,
+    Smiles,
+    Targets,
+    app,
+    command_line,
+    errors_said,
+    typer,
 )
+from equipoise.search_command import search
 
-
-Problem = Annotated[str, typer.Argument(help="What to train on; `equipoise data` lists the problems.")]
-Preset = Annotated[str, typer.Option(help="The budget, such as smoke, quick, small or paper.")]
-Methods = Annotated[
-    str, typer.Option(help="Separated by commas, e.g. ls,go4align:groups=5,nashmtl+every:steps=10.")
-]
-Lrs = Annotated[str, typer.Option(help="Candidates, e.g. 1e-3,5e-4: chosen per method on the first seed.")]
-Out = Annotated[Path | None, typer.Option(help="The run directory. [default: runs/PROBLEM-PRESET]")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run directory that was begun.")]
-Retry = Annotated[bool, typer.Option("--retry-failed", help="With --resume: run failed runs again.")]
-Baselines = Annotated[str, typer.Option(help="own, published or none. [default: the preset's]")]
-Jobs = Annotated[
-    int | None, typer.Option(help="Runs at a time. [default: one per core, at most 8; 1 on a GPU]")
-]
-Molecules = Annotated[int | None, typer.Option(help="How many molecules to sample (qm9, chemicals).")]
-Data = Annotated[Path | None, typer.Option(help="The folder of the data; see `equipoise data NAME`.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out and count what cannot be read.")]
-Csv = Annotated[Path | None, typer.Option(help="Your own table (table): csv, csv.gz or tsv.")]
-Smiles = Annotated[str | None, typer.Option(help="Its column of molecules; the numbers are targets.")]
-Features = Annotated[str | None, typer.Option(help="Its columns to predict from, separated by commas.")]
-Targets = Annotated[str | None, typer.Option(help="Its columns to predict, separated by commas.")]
-Epochs = Annotated[int | None, typer.Option(help="Epochs of each run.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="An option of problem or training. Repeatable."),
-]
-Device = Annotated[str, typer.Option(help="cpu or cuda. [default: cuda if there is one]")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Directory = Annotated[Path, typer.Argument(help="A run directory, complete or not.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+__all__ = ["app", "main", "search"]
 
 
 @app.callback(invoke_without_command=True)
@@ -113,7 +90,7 @@ def bench(
         own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
         changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
         overrides = actions.overrides(methods, seeds, lr, baselines, changes)
-        made = actions.make_plan(problem, preset, overrides, device, command=_command())
+        made = actions.make_plan(problem, preset, overrides, device, command=command_line())
         where = out or Path("runs") / f"{problem}-{preset}"
         if plan:
             actions.print_plan(made, where)
@@ -154,7 +131,7 @@ def train(
         own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
         changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
         changed = actions.one_run(method, seed, lr, changes)
-        made = actions.make_plan(problem, preset, changed, device, command=_command(), one_lr=True)
+        made = actions.make_plan(problem, preset, changed, device, command=command_line(), one_lr=True)
         where = out or Path("runs") / f"{problem}-{preset}-{actions.first_run_id(made)}"
         records = actions.run(made, where, resume=resume)
         actions.print_run(made, records, where)
@@ -252,38 +229,6 @@ def show_data(
 def main() -> None:
     """The entry point of the `equipoise` command."""
     app()
-
-
-@contextmanager
-def errors_said(debug: bool) -> Iterator[None]:
-    """Turn errors into one message and an exit code: 2 for wrong usage, 1 for the rest."""
-    with warnings.catch_warnings():
-        warnings.showwarning = _say_warning
-        try:
-            yield
-        except typer.Exit:
-            raise
-        except (Exception, KeyboardInterrupt) as error:
-            names = {cls.__name__ for cls in type(error).__mro__}
-            if debug:
-                traceback.print_exc()
-            typer.echo(f"Error: {error}" if str(error) else f"Error: {type(error).__name__}", err=True)
-            if names & _RESUMABLE:
-                typer.echo(f"Go on with: {_command(resume=True)}", err=True)
-            raise typer.Exit(2 if names & _USAGE_ERRORS else 1) from None
-
-
-def _say_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-    del args, kwargs  # where in the code it was raised tells a user nothing
-    typer.echo(f"Warning: {message}", err=True)
-
-
-def _command(resume: bool = False) -> str:
-    """This command line, as it can be typed again."""
-    arguments = sys.argv[1:]
-    if resume and "--resume" not in arguments:
-        arguments = [*arguments, "--resume"]
-    return shlex.join(["equipoise", *arguments])
 
 
 def _end(failures: list[str]) -> None:

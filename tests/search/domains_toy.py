@@ -41,7 +41,15 @@ class Tug:
     )
     reference: ClassVar[Mapping[str, float]] = {f"{name}_mse": 1.0 for name in _NAMES}
     method_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "quick": {
+            "options": {},
+            "train": {"epochs": 4, "schedule": "constant"},
+            "methods": ["ls"],
+            "lrs": [0.05],
+            "seeds": 1,
+        }
+    }
 
     def __init__(
         self,

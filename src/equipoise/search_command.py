@@ -1,0 +1,107 @@
+"""The command `equipoise search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from equipoise.command import (
+    Csv,
+    Data,
+    Debug,
+    Device,
+    Epochs,
+    Features,
+    Molecules,
+    Out,
+    Preset,
+    Problem,
+    Resume,
+    Settings,
+    SkipBad,
+    Smiles,
+    Targets,
+    app,
+    command_line,
+    errors_said,
+    typer,
+)
+
+
+@app.command(
+    epilog="Examples:\n\nequipoise search digits --preset quick --act sampling --set mixing=sampled --workers 2\n\n"
+    "equipoise search qm9 --preset quick --population 6 --interval 2 --workers 2 --out runs/search-qm9\n\n"
+    "equipoise search digits --algorithm grid --population 6\n\n"
+    "Members are compared on a part of the training data that is held out. Then networks are trained anew on all of "
+    "it, with uniform weights, the best constant ones and the schedule that won, and compared on the test part."
+)
+def search(
+    problem: Problem,
+    preset: Preset = "quick",
+    algorithm: Annotated[str, typer.Option(help="pbt, random, grid or halving.")] = "pbt",
+    act: Annotated[
+        str, typer.Option(help="What weights act on: losses, or the sampling of domains.")
+    ] = "losses",
+    population: Annotated[
+        int | None, typer.Option(help="Members; for a grid the parts into which 1 is divided. [default: 8]")
+    ] = None,
+    interval: Annotated[
+        int | None, typer.Option(help="Epochs between comparisons. [default: a tenth of the run]")
+    ] = None,
+    quantile: Annotated[
+        float | None, typer.Option(help="Part of the members replaced at a time. [default: 0.25]")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Of a move: multiplicative or lognormal. [default: multiplicative]")
+    ] = None,
+    floor: Annotated[
+        float | None, typer.Option(help="Least weight, in units of the uniform one. [default: 0.1]")
+    ] = None,
+    fraction: Annotated[
+        float | None, typer.Option(help="Part of the training data for members. [default: 0.7]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
+    seeds: Annotated[
+        int | None, typer.Option(help="How often each variant is trained anew. [default: 3]")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the preset's first]")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Members at a time, on Ray. [default: none, one after the other in this process]"),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of a Ray cluster, such as 10.0.0.1:6379 or auto. [default: this machine]"),
+    ] = None,
+    gpus: Annotated[float, typer.Option(help="GPUs of a worker, 0.25 for four on one.")] = 0.0,
+    out: Out = None,
+    resume: Resume = False,
+    data: Data = None,
+    csv: Csv = None,
+    smiles: Smiles = None,
+    features: Features = None,
+    targets: Targets = None,
+    skip_bad: SkipBad = False,
+    molecules: Molecules = None,
+    epochs: Epochs = None,
+    settings: Settings = None,
+    device: Device = "",
+    debug: Debug = False,
+) -> None:
+    """Search the weights of tasks, or how domains are sampled; then train anew and say what it was worth."""
+    with errors_said(debug):
+        from equipoise import actions, search_actions
+
+        own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
+        changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
+        config, names = search_actions.base(problem, preset, actions.one_run("ls", seed, lr, changes), device)
+        given: dict[str, Any] = {
+            "algorithm": algorithm,
+            "act": act,
+            "population": population,
+            "interval": interval,
+        }
+        given |= {"quantile": quantile, "kind": kind, "floor": floor, "fraction": fraction, "seeds": seeds}
+        place = search_actions.place(workers, address, gpus)
+        where = out or Path("runs") / f"search-{problem}-{preset}"
+        search_actions.run(config, names, given, where, place, command=command_line(), resume=resume)

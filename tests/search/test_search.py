@@ -1,0 +1,189 @@
+"""`equipoise search` as a user meets it: to the end, resumed, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from equipoise.cli import app
+from equipoise.problems.registry import PROBLEMS
+from equipoise.search.genealogy import generations, read_results
+from equipoise.search.generations import SearchError
+from equipoise.search.plan import read_plan
+from equipoise.search.retrain import Comparison, read_retrained
+from equipoise.search.run import Found, sentences
+
+TESTS = str(Path(__file__).parent.parent)
+
+
+@pytest.fixture(autouse=True)
+def _tug_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(PROBLEMS, "tug", "search.domains_toy:Tug")
+    monkeypatch.setitem(PROBLEMS, "toy", "toy:Toy")
+    monkeypatch.chdir(tmp_path)
+
+
+def search(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["search", *arguments])
+
+
+QUICK = ("tug", "--population", "3", "--seeds", "2", "--out", "run")
+SAMPLING = ("--act", "sampling", "--set", "mixing=sampled")
+
+
+@pytest.mark.parametrize("act", [(), SAMPLING])
+@pytest.mark.parametrize("algorithm", ["pbt", "random", "grid", "halving"])
+def test_a_search_ends_with_networks_trained_anew_and_a_verdict(algorithm: str, act: tuple[str, ...]) -> None:
+    done = search(*QUICK, "--algorithm", algorithm, *act)
+    assert done.exit_code == 0, done.output
+    plan = read_plan(Path("run"))
+    assert (plan.algorithm, plan.names, plan.population, plan.interval) == (algorithm, ("low", "high"), 3, 1)
+    history = generations(read_results(Path("run")))
+    assert [len(row) for row in history] == {
+        "pbt": [3] * 4,
+        "random": [3],
+        "grid": [2],
+        "halving": [3, 1, 1],
+    }[algorithm]
+    assert history[-1][0].assignment.end == 4
+    found = read_retrained(Path("run"))
+    assert {one.seed for one in found} == {0, 1} and found[0].variant == "uniform"
+    assert "Best member: low " in done.stdout and "from epoch" in done.stdout
+    assert "weights against uniform ones, 2 seeds: " in done.stdout or "The uniform member won" in done.stdout
+    assert json.loads(Path("run/search.json").read_text())["versions"]["torch"]
+
+
+def test_a_finished_search_is_told_again_and_another_one_is_refused() -> None:
+    first = search(*QUICK)
+    assert first.exit_code == 0, first.output
+    stamps = {path: path.stat().st_mtime_ns for path in Path("run").rglob("*") if path.is_file()}
+    again = search(*QUICK, "--resume")
+    assert again.exit_code == 0, again.output
+    assert again.stdout == first.stdout[first.stdout.index("┏") :]  # the tables, and nothing is trained
+    assert stamps == {path: path.stat().st_mtime_ns for path in Path("run").rglob("*") if path.is_file()}
+    refused = search(*QUICK)
+    assert refused.exit_code == 2
+    assert "run was begun with this search: add --resume to go on" in refused.stderr
+    other = search(*QUICK, "--resume", "--seed", "1", "--floor", "0.2")
+    assert other.exit_code == 2
+    assert "run holds another search. From it to this one changes:" in other.stderr
+    assert "floor: 0.1 -> 0.2" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_search_killed_without_warning_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    """kill -9 again and again, while members are trained and while networks are trained anew."""
+    whole = search(*QUICK[:-1], "whole")
+    assert whole.exit_code == 0, whole.output
+    script = (
+        f"import sys; sys.path.insert(0, {TESTS!r})\n"
+        "from equipoise.problems.registry import PROBLEMS\n"
+        "PROBLEMS['tug'] = 'search.domains_toy:Tug'\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "from equipoise.cli import main\n"
+        f"sys.argv = ['equipoise', 'search', *{QUICK!r}, '--resume']\n"
+        "main()\n"
+    )
+    lines, kills, code = 0, 0, None
+    while code != 0:
+        with open("errors.txt", "wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=errors
+            )
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            now = sum(len(path.read_bytes().splitlines()) for path in Path("run").glob("*.jsonl"))
+            if now >= lines + 5:
+                os.kill(process.pid, signal.SIGKILL)
+                kills, lines = kills + 1, now
+                break
+            time.sleep(0.002)
+        code = process.wait()
+        assert code in (0, -signal.SIGKILL), Path("errors.txt").read_text()
+    assert kills >= 2
+    for first, second in zip(read_results(Path("whole")), read_results(Path("run")), strict=True):
+        assert (first.assignment, first.score, first.metrics) == (
+            second.assignment,
+            second.score,
+            second.metrics,
+        )
+    anew = [[(o.variant, o.seed, o.metrics) for o in read_retrained(Path(name))] for name in ("whole", "run")]
+    assert anew[0] == anew[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["tug", "--algorithm", "pbtt"],
+            "`algorithm` should be one of pbt, random, grid, halving. Found 'pbtt'.",
+        ),
+        (
+            ["tug", "--population", "1"],
+            "`population` should be at least 2, since members are compared. Found 1.",
+        ),
+        (["tug", "--interval", "4"], "`interval` should be at least 1 epoch and less than the 4 of the run"),
+        (["tug", "--algorithm", "grid", "--population", "1"], "should have 1 to 10,000 points. Found 0"),
+        (["tug", "--seeds", "0"], "`seeds` should be at least 1. Found 0."),
+        (["tug", "--floor", "1"], "`floor` should be from 0 to below 1. Found 1.0."),
+        (["tug", "--fraction", "1"], "`fraction` should be above 0 and below 1. Found 1.0."),
+        (["tug", "--set", "max_steps=3"], "`max_steps` should be left out"),
+        (["tug", "--act", "gradients"], "`act` should be 'losses' or 'sampling'. Found 'gradients'."),
+        (["toy", "--act", "sampling"], "`act` should be losses for toy, whose samples come from one domain."),
+        (
+            ["toy"],
+            "A search should be able to split the training part of toy. Found a loader of the type ToyBatches",
+        ),
+        (["tug", "--address", "10.0.0.1:6379"], "`workers` should be given with `address` or `gpus`"),
+        (["tug", "--workers", "0"], "`workers` should be at least 1. Found 0."),
+    ],
+)
+def test_what_cannot_be_searched_is_said(arguments: list[str], said: str) -> None:
+    done = search(*arguments, "--out", "run")
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+
+
+def test_a_directory_with_other_files_is_left_alone() -> None:
+    Path("run").mkdir()
+    Path("run/mine.txt").write_text("mine")
+    done = search(*QUICK)
+    assert done.exit_code == 2
+    assert "run should be new, empty, or hold a search. Found mine.txt and no search.json" in done.stderr
+    assert [path.name for path in Path("run").iterdir()] == ["mine.txt"]
+
+
+def test_a_damaged_plan_is_named() -> None:
+    with pytest.raises(SearchError, match="`run/search.json` should exist: run holds no search."):
+        read_plan(Path("run"))
+    Path("run").mkdir()
+    Path("run/search.json").write_text('{"plan": {"algorithm": "pbt"}}')
+    with pytest.raises(SearchError, match="`run/search.json` should hold the plan of a search."):
+        read_plan(Path("run"))
+
+
+def test_the_verdict_calls_a_tie_a_tie() -> None:
+    assert search(*QUICK).exit_code == 0
+    plan = read_plan(Path("run"))
+    gains = {"constant": Comparison(-2.0, 1.0), "schedule": Comparison(-2.0, 3.0)}
+    told = sentences(plan, Found((0.3, 0.7), [(0, (0.3, 0.7))], [], gains, 12))
+    assert told[0] == "Best member: low 0.300, high 0.700."
+    assert told[1] == "The search trained for 12 epochs on 70 % of the training part; a run has 4."
+    assert told[2].endswith(
+        "-2.00 ± 1.00 points of the test score (paired 95 % interval; lower is better): better."
+    )
+    assert told[3].endswith(": no clear difference.")
+    worse = sentences(plan, Found((0.5, 0.5), [], [], {"schedule": Comparison(2.0, 1.0)}, 12))
+    assert worse[2].startswith("The uniform member won") and worse[3].endswith(": worse.")
+    (_, _, alone) = sentences(
+        plan, Found((0.3, 0.7), [], [], {"constant": Comparison(1.0, float("inf"))}, 12)
+    )
+    assert alone == "constant weights against uniform ones: +1.00 with one seed, which tells nothing."
