@@ -10,6 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from equipoise.training.storage import append_line, whole_lines
 from equipoise.training.task import Metric, Task
 
 PLAN_FORMAT = 1
@@ -191,9 +192,8 @@ def read_records(directory: Path) -> list[Record]:
         RunDirectoryError: on any other line that is not a record.
     """
     path = directory / "records.jsonl"
-    complete, newline, _ = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
     records = []
-    for number, line in enumerate(complete.split(b"\n") if newline else [], start=1):
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
             records.append(Record.from_json(line.decode("utf-8")))
         except (ValueError, TypeError, AttributeError) as error:
@@ -208,14 +208,7 @@ def append_record(directory: Path, record: Record) -> None:
 
     A last line that a kill has cut off is taken out first.
     """
-    with open(directory / "records.jsonl", "a+b") as file:
-        file.seek(0)
-        complete, newline, torn = file.read().rpartition(b"\n")
-        if torn:
-            file.truncate(len(complete) + len(newline))
-        file.write(record.to_json().encode("utf-8") + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(directory / "records.jsonl", record.to_json().encode("utf-8"))
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from equipoise.training.storage import storing
+from equipoise.training.storage import append_line, storing, whole_lines
 
 from .generations import Assignment, Result, SearchError
 
@@ -21,14 +20,8 @@ def append_result(directory: Path, result: Result) -> None:
         StorageError: if it cannot be written; what was there before stays.
     """
     path = directory / FILE
-    with storing(path), open(path, "a+b") as file:
-        file.seek(0)
-        complete, newline, torn = file.read().rpartition(b"\n")
-        if torn:
-            file.truncate(len(complete) + len(newline))
-        file.write(json.dumps(result.to_dict()).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with storing(path):
+        append_line(path, json.dumps(result.to_dict()).encode())
 
 
 def read_results(directory: Path) -> list[Result]:
@@ -38,9 +31,8 @@ def read_results(directory: Path) -> list[Result]:
         SearchError: on any other line that is no result.
     """
     path = directory / FILE
-    complete, newline, _ = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
     found = []
-    for number, line in enumerate(complete.split(b"\n") if newline else [], start=1):
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
             found.append(Result.from_dict(json.loads(line)))
         except (KeyError, TypeError, ValueError) as error:

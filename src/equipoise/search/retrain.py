@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from equipoise.training.checkpoint import remove_checkpoint
 from equipoise.training.loop import Trainer
 from equipoise.training.outcome import Hooks, Outcome
-from equipoise.training.storage import storing
+from equipoise.training.storage import append_line, storing, whole_lines
 
 from .generations import Result, SearchError, best_of, schedule_of
 from .member import Make, Setting
@@ -157,9 +155,7 @@ def compared(scores: Sequence[float], others: Sequence[float]) -> Comparison:
 
 def read_retrained(directory: Path) -> list[Retrained]:
     """All lines of `retrained.jsonl`; a last one that a kill has cut off is left out."""
-    path = directory / FILE
-    complete, _, _ = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
-    return [Retrained(**json.loads(line)) for line in complete.split(b"\n") if line]
+    return [Retrained(**json.loads(line)) for line in whole_lines(directory / FILE)]
 
 
 def append_retrained(directory: Path, found: Retrained) -> None:
@@ -168,12 +164,5 @@ def append_retrained(directory: Path, found: Retrained) -> None:
     Raises:
         StorageError: if it cannot be written.
     """
-    kept: list[Any] = [asdict(one) for one in (*read_retrained(directory), found)]
-    path = directory / FILE
-    with storing(path):
-        fresh = path.with_suffix(".tmp")
-        with open(fresh, "w") as file:
-            file.writelines(json.dumps(one) + "\n" for one in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
+    with storing(directory / FILE):
+        append_line(directory / FILE, json.dumps(asdict(found)).encode())

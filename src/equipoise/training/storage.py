@@ -1,7 +1,8 @@
-"""What happens when the disk is full or may not be written."""
+"""Files that grow line by line and survive a kill, and what happens when the disk is full or may not be written."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,3 +25,28 @@ def storing(path: Path) -> Iterator[None]:
             f"{path} could not be written: {reason}. What was finished is kept: make room, or make it "
             "writable, and resume."
         ) from error
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file and wait until it is on the disk.
+
+    A last line that a kill has cut off is taken out first.
+
+    Args:
+        path: of the file, which is made if it is not there.
+        line: without its end.
+    """
+    with open(path, "a+b") as file:
+        file.seek(0)
+        complete, newline, torn = file.read().rpartition(b"\n")
+        if torn:
+            file.truncate(len(complete) + len(newline))
+        file.write(line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that have their end; none where there is no file."""
+    complete, newline, _ = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
+    return complete.split(b"\n") if newline else []
