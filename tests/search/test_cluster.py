@@ -49,7 +49,40 @@ def test_two_workers_find_what_this_process_finds_and_outlive_a_kill(tmp_path: P
         found = told(run_search(algorithm(), train, tmp_path / "ray"))
     assert found == expected
     assert not deadly.exists()
-    assert len(said) == 1 and said[0].endswith("died; the member goes on from its last checkpoint.")
+    assert sum("died; the member goes on from its last checkpoint." in text for text in said) == 1
+
+
+@pytest.mark.slow
+def test_a_search_outlives_a_node_of_its_cluster(tmp_path: Path) -> None:
+    """Three raylets on this machine; one with a worker on it is killed between two generations."""
+    from ray.cluster_utils import Cluster
+
+    setting = Setting(config(epochs=4, mixing="sampled"), "sampling")
+    for name in ("alone", "ray"):
+        (tmp_path / name).mkdir()
+
+    def alone(assignments: Sequence[Assignment]) -> Iterator[Result]:
+        yield from (train_member(make, setting, one, tmp_path / "alone") for one in assignments)
+
+    expected = told(run_search(algorithm(), alone, tmp_path / "alone"))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    said: list[str] = []
+    heard: list[Result] = []
+
+    def hear(result: Result) -> None:
+        heard.append(result)
+        if len(heard) == 4:  # all of the first generation
+            cluster.remove_node(nodes[1], allow_graceful=False)
+
+    try:
+        job = Job(Tug, setting, tmp_path / "ray")
+        with workers(job, Place(workers=2, address=cluster.address), said.append) as train:
+            found = told(run_search(algorithm(), train, tmp_path / "ray", hear))
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+    assert found == expected
+    assert any("died; the member goes on from its last checkpoint" in text for text in said)
 
 
 @pytest.mark.parametrize(

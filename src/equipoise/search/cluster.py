@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,8 +19,9 @@ from .driver import Train
 from .generations import Assignment, Result, SearchError
 from .member import Setting, train_member
 
-_TRIES = 3  # of an assignment, before a worker that dies again and again ends the search
+_TRIES = 5  # of an assignment, before a worker that dies again and again ends the search
 _REACH_SECONDS = 30.0
+_LOOK_SECONDS = 60.0  # that a worker may take to start, while others are idle, before there is no room for it
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,13 @@ def workers(job: Job, place: Place, say: Callable[[str], None] = lambda text: No
         ray.shutdown()
 
 
+class _Hand(NamedTuple):
+    """An actor, and what is done once it has started."""
+
+    actor: Any
+    started: Any
+
+
 class _Pool:
     """The actors of a search; at most `workers` of them, started when they are needed."""
 
@@ -131,21 +139,21 @@ class _Pool:
         self._arguments = (job.problem, job.setting, str(job.directory.resolve()), place.threads)
         self._most = place.workers
         self._say = say
-        self._idle: list[Any] = []
+        self._idle: list[_Hand] = []
 
     def train(self, assignments: Sequence[Assignment]) -> Iterator[Result]:
         """Each result as it comes; see `driver.Train`."""
         waiting = list(assignments)
         tries = dict.fromkeys(range(len(waiting)), 0)
         order = list(range(len(waiting)))
-        running: dict[Any, tuple[int, Any]] = {}
+        running: dict[Any, tuple[int, _Hand]] = {}
         while order or running:
             while order and len(running) < self._most:
                 place = order.pop(0)
-                actor = self._idle.pop() if self._idle else self._actor.remote(*self._arguments)
-                running[actor.train.remote(waiting[place])] = (place, actor)
-            (done, *_), _ = self._ray.wait(list(running), num_returns=1)
-            place, actor = running.pop(done)
+                hand = self._idle.pop() if self._idle else self._new()
+                running[hand.actor.train.remote(waiting[place])] = (place, hand)
+            done = self._next(running)
+            place, hand = running.pop(done)
             try:
                 found = self._ray.get(done)
             except self._ray.exceptions.RayActorError as error:
@@ -157,8 +165,24 @@ class _Pool:
                 continue
             except self._ray.exceptions.RayTaskError as error:
                 raise error.as_instanceof_cause() from None
-            self._idle.append(actor)
+            self._idle.append(hand)
             yield Result.from_dict(found)
+
+    def _new(self) -> _Hand:
+        actor = self._actor.remote(*self._arguments)
+        return _Hand(actor, actor.__ray_ready__.remote())
+
+    def _next(self, running: Mapping[Any, tuple[int, _Hand]]) -> Any:
+        """What is done first; idle workers make room where one cannot start, on a cluster that has lost a node."""
+        while True:
+            done, _ = self._ray.wait(list(running), num_returns=1, timeout=_LOOK_SECONDS)
+            if done:
+                return done[0]
+            hands = [hand for _, hand in running.values()]
+            if self._idle and not all(self._ray.wait([hand.started], timeout=0)[0] for hand in hands):
+                self._most = max(self._most - 1, 1)
+                self._say(f"There is no room for another worker; {self._most} go on.")
+                self.close()
 
     def _lost(self, assignment: Assignment, tries: int, error: Exception) -> None:
         name = f"member {assignment.member} in generation {assignment.generation}"
@@ -170,9 +194,9 @@ class _Pool:
         self._say(f"The worker of {name} died; the member goes on from its last checkpoint.")
 
     def close(self) -> None:
-        """Let the actors go."""
-        for actor in self._idle:
-            self._ray.kill(actor)
+        """Let the idle actors go."""
+        for hand in self._idle:
+            self._ray.kill(hand.actor)
         self._idle.clear()
 
 
