@@ -654,6 +654,7 @@ print(os.environ["WANDB_ERROR_REPORTING"])
 """
 
 
+@pytest.mark.slow
 def test_wandb_writes_a_run_without_a_host(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     nowhere = "http://127.0.0.1:9"

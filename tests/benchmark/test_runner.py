@@ -212,7 +212,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_benchmark_killed_without_warning_goes_on(jobs: int, tmp_path: Path) -> None:
     """kill -9 of the parent: its workers end with it, and what a torn line held is run again."""
     script = tmp_path / "bench.py"
