@@ -29,7 +29,7 @@ $(VENV)/.data: $(VENV)/.dev tests/tools/install_data.sh
 
 setup: $(VENV)/.dev  ## Create .venv with everything that developers need
 
-quickstart: $(VENV)/.user  ## Install, then balance 11 tasks on real molecules and write a report (10 minutes on 2 cores)
+quickstart: $(VENV)/.user  ## Install, then balance 11 tasks on real molecules and write a report (15 minutes on 2 cores)
 	$(BIN)/equipoise bench qm9 --preset quick --out $(QUICK) --resume
 
 test: $(VENV)/.data  ## Run the default test suite (under 10 minutes on 2 cores)

@@ -18,6 +18,7 @@ from equipoise.search.plan import SearchPlan, keep_plan, make_search
 from equipoise.search.run import Found, search, sentences
 from equipoise.terminal import print_rows, say
 from equipoise.training.config import RunConfig
+from equipoise.training.storage import held
 
 
 def base(problem: str, preset: str, changed: Overrides, device: str) -> tuple[RunConfig, list[str]]:
@@ -61,8 +62,9 @@ def run(
         )
     plan = make_search(config, names, given)
     facts = {"command": command, "versions": versions(), "git": source_commit()}
-    keep_plan(plan, where, facts, resume=resume)
-    found = search(plan, cls, where, place, say)
+    with held(where, SearchError):
+        keep_plan(plan, where, facts, resume=resume)
+        found = search(plan, cls, where, place, say)
     _print(plan, found)
     say(f"Genealogy and logs: {where}")
 

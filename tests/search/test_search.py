@@ -20,6 +20,7 @@ from equipoise.search.generations import SearchError
 from equipoise.search.plan import read_plan
 from equipoise.search.retrain import Comparison, read_retrained
 from equipoise.search.run import Found, sentences
+from equipoise.training.storage import LOCK, held
 
 TESTS = str(Path(__file__).parent.parent)
 
@@ -158,7 +159,14 @@ def test_a_directory_with_other_files_is_left_alone() -> None:
     done = search(*QUICK)
     assert done.exit_code == 2
     assert "run should be new, empty, or hold a search. Found mine.txt and no search.json" in done.stderr
-    assert [path.name for path in Path("run").iterdir()] == ["mine.txt"]
+    assert {path.name for path in Path("run").iterdir()} == {"mine.txt", LOCK}
+
+
+def test_one_process_at_a_time_works_in_a_directory() -> None:
+    with held(Path("run"), SearchError):
+        done = search(*QUICK)
+    assert done.exit_code == 2
+    assert "run should be used by one process at a time. Found another one at work in it." in done.stderr
 
 
 def test_a_damaged_plan_is_named() -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from equipoise.training.storage import StorageError, storing
+from equipoise.training.storage import LOCK, StorageError, held, storing
 
 from .plan import differences, left
 from .records import Plan, Record, RunDirectoryError, read_plan, read_records, write_plan
 
-_LOCK = ".lock"
 _BEGUN = ("records.jsonl", "checkpoints", "runs")
 _MB_IN_ALL, _MB_A_RUN = 50, 2
 
@@ -32,11 +30,7 @@ def opened(directory: Path, plan: Plan, *, resume: bool) -> Iterator[list[Record
             of another plan, or is in use.
         StorageError: if it cannot be written, or the disk has no room.
     """
-    with storing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT)
-    try:
-        _hold(lock, directory)
+    with held(directory, RunDirectoryError):
         _check_plan(directory, plan, resume)
         records = read_records(directory)
         _check_room(directory, left(plan, records))
@@ -44,26 +38,11 @@ def opened(directory: Path, plan: Plan, *, resume: bool) -> Iterator[list[Record
             if not (directory / "plan.json").exists():
                 write_plan(directory, plan)
         yield records
-    finally:
-        os.close(lock)
-
-
-def _hold(descriptor: int, directory: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has none; two processes at once are the user's care there
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise RunDirectoryError(
-            f"{directory} should be used by one process at a time. Found another one at work in it."
-        ) from None
 
 
 def _check_plan(directory: Path, plan: Plan, resume: bool) -> None:
     if not (directory / "plan.json").exists():
-        others = [path.name for path in directory.iterdir() if path.name != _LOCK and path.suffix != ".tmp"]
+        others = [path.name for path in directory.iterdir() if path.name != LOCK and path.suffix != ".tmp"]
         if others:
             raise RunDirectoryError(
                 f"{directory} should be new, empty, or a run directory. Found {', '.join(sorted(others)[:5])} "

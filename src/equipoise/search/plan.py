@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from equipoise.core.names import check_known
 from equipoise.training.config import RunConfig, Settings
-from equipoise.training.storage import storing
+from equipoise.training.storage import LOCK, storing
 
 from .fixed import Candidates, Halving, grid, sample
 from .generations import Algorithm, SearchError
@@ -123,7 +123,9 @@ def keep_plan(plan: SearchPlan, directory: Path, facts: Mapping[str, Any], *, re
     """
     path = directory / FILE
     if not path.exists():
-        others = sorted(one.name for one in directory.iterdir()) if directory.exists() else []
+        others = (
+            sorted(one.name for one in directory.iterdir() if one.name != LOCK) if directory.exists() else []
+        )
         if others:
             raise SearchError(
                 f"{directory} should be new, empty, or hold a search. Found {', '.join(others[:5])} and no {FILE}: "

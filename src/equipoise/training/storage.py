@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LOCK = ".lock"
+
 
 class StorageError(OSError):
     """The run directory cannot be written; what was written before stays."""
@@ -25,6 +27,40 @@ def storing(path: Path) -> Iterator[None]:
             f"{path} could not be written: {reason}. What was finished is kept: make room, or make it "
             "writable, and resume."
         ) from error
+
+
+@contextmanager
+def held(directory: Path, error: type[Exception]) -> Iterator[None]:
+    """Make a directory if it is not there, and hold it while the context lasts: one process at a time works in it.
+
+    Args:
+        directory: to hold.
+        error: raised where another process holds it.
+
+    Raises:
+        StorageError: if it cannot be made or written.
+    """
+    with storing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        _lock(lock, directory, error)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(descriptor: int, directory: Path, error: type[Exception]) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has none; two processes at once are the user's care there
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise error(
+            f"{directory} should be used by one process at a time. Found another one at work in it."
+        ) from None
 
 
 def append_line(path: Path, line: bytes) -> None:
