@@ -122,3 +122,20 @@ def config(epochs: int = 6, **options: Any) -> RunConfig:
 def make(options: Mapping[str, Any]) -> Any:
     """The problem of a configuration."""
     return Tug(**options)
+
+
+def by_hand(train: Any, schedule: Sequence[tuple[int, Sequence[float]]], epochs: int) -> nn.Module:
+    """The network that a plain loop trains on weighted sums of losses, with weights that change at some epochs."""
+    tug = Tug()
+    model = tug.model(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for epoch in range(epochs):
+        weights = [weights for begin, weights in schedule if begin <= epoch][-1]
+        for batch in train.epoch(epoch + 1):
+            losses = tug.losses(model, batch)
+            total = sum(2 * weight * losses[name] for name, weight in zip(_NAMES, weights, strict=True))
+            assert isinstance(total, Tensor)
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+    return model.eval()

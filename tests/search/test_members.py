@@ -20,7 +20,7 @@ from equipoise.training.checkpoint import load_checkpoint
 from equipoise.training.loop import Trainer
 from equipoise.training.outcome import Hooks, InterruptedRunError
 from equipoise.training.sampling import SampleBatches
-from search.domains_toy import Tug, config, make
+from search.domains_toy import Tug, by_hand, config, make
 from toy import Toy
 
 HALF = (0.5, 0.5)
@@ -101,6 +101,16 @@ def test_a_member_goes_on_from_its_parent_with_optimizer_and_place(tmp_path: Pat
         FileNotFoundError, match="generation0000-member0007.pt` should exist, since generation0001"
     ):
         train_member(make, chosen, Assignment(1, 3, HALF, 2, 4, 7), tmp_path)
+
+
+def test_weights_that_change_between_generations_are_those_of_a_plain_loop(tmp_path: Path) -> None:
+    chosen = setting()
+    train_member(make, chosen, Assignment(0, 0, (0.9, 0.1), 0, 2), tmp_path)
+    train_member(make, chosen, Assignment(1, 0, (0.2, 0.8), 2, 5, 0), tmp_path)
+    expected = by_hand(problem_of(chosen).loaders(0).train, [(0, (0.9, 0.1)), (2, (0.2, 0.8))], 5)
+    found = weights_of(checkpoint_of(tmp_path, 1, 0))
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_a_member_that_was_stopped_goes_on_to_the_same_end(tmp_path: Path) -> None:

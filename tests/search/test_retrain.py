@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 from scipy import stats
 
 from equipoise.search.generations import Assignment, Result, SearchError
@@ -22,7 +23,7 @@ from equipoise.search.retrain import (
 )
 from equipoise.training.loop import Trainer
 from equipoise.training.outcome import Hooks, InterruptedRunError
-from search.domains_toy import config, make
+from search.domains_toy import by_hand, config, make
 
 A, B = (0.2, 0.8), (0.7, 0.3)
 
@@ -60,6 +61,20 @@ def test_a_schedule_changes_weights_where_it_says_however_often_it_is_stopped(
             stops += 1
     assert stops >= 3
     assert cut.metrics == whole.metrics
+
+
+def test_a_schedule_is_that_of_a_plain_loop(tmp_path: Path) -> None:
+    chosen = config()
+    last = chosen.model_copy(
+        update={"train": chosen.train.model_copy(update={"report": "last", "last_epochs": 1})}
+    )
+    schedule = [(0, A), (2, B), (5, A)]
+    found = retrain(make, Setting(last, "losses"), schedule, tmp_path)
+    loaders = make({}).loaders(0)
+    model = by_hand(loaders.train, schedule, 6)
+    with torch.no_grad():
+        expected = make({}).evaluate(model, loaders.test)
+    assert found.metrics["test"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("begins", [(1,), (0, 3, 2), (0, 2, 2), (0, 6)])

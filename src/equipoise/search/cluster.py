@@ -17,7 +17,7 @@ from equipoise.training.problem import Problem
 
 from .driver import Train
 from .generations import Assignment, Result, SearchError
-from .member import Setting, train_member
+from .member import Setting, keeping, train_member
 
 _TRIES = 5  # of an assignment, before a worker that dies again and again ends the search
 _REACH_SECONDS = 30.0
@@ -78,19 +78,13 @@ class Worker:
 
     def __init__(self, problem: type[Problem], setting: Setting, directory: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._class = problem
+        self._make = keeping(problem)
         self._setting = setting
         self._directory = Path(directory)
-        self._problem: tuple[dict[str, Any], Problem] | None = None
 
     def train(self, assignment: Assignment) -> dict[str, Any]:
         """The result of an assignment, as plain values."""
         return train_member(self._make, self._setting, assignment, self._directory).to_dict()
-
-    def _make(self, options: Mapping[str, Any]) -> Problem:
-        if self._problem is None or self._problem[0] != options:
-            self._problem = (dict(options), self._class(**options))
-        return self._problem[1]
 
 
 @contextmanager
@@ -202,7 +196,9 @@ class _Pool:
 
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # workers without a GPU: no warning of it
     try:
         import ray
     except ImportError as error:

@@ -61,6 +61,18 @@ class Setting:
 Make = Callable[[Mapping[str, Any]], Problem]
 
 
+def keeping(problem: type[Problem]) -> Make:
+    """Builds a problem from its options, and keeps the last one while they are the same: reading data takes time."""
+    kept: list[tuple[dict[str, Any], Problem]] = []
+
+    def make(options: Mapping[str, Any]) -> Problem:
+        if not kept or kept[0][0] != options:
+            kept[:] = [(dict(options), problem(**options))]
+        return kept[0][1]
+
+    return make
+
+
 def train_member(
     make: Make, setting: Setting, assignment: Assignment, directory: Path, hooks: Hooks | None = None
 ) -> Result:

@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from equipoise.training.metrics import delta_m
 from equipoise.training.outcome import Hooks
-from equipoise.training.problem import Problem
+from equipoise.training.problem import Description, Problem, description
 
 from .cluster import Job, Place, workers
 from .driver import Train, run_search
 from .generations import Assignment, Result, best_of, schedule_of
-from .member import train_member
+from .member import keeping, train_member
 from .plan import SearchPlan
 from .retrain import Comparison, Retrained, append_retrained, compared, read_retrained, retrain, variants
 from .weights import Weights, uniform
@@ -80,7 +79,7 @@ def _trained_at(
 
 @contextmanager
 def _here(plan: SearchPlan, problem: type[Problem], directory: Path, say: Say) -> Iterator[Train]:
-    make = _kept(problem)
+    make = keeping(problem)
 
     def train(assignments: Sequence[Assignment]) -> Iterator[Result]:
         for one in assignments:
@@ -89,29 +88,18 @@ def _here(plan: SearchPlan, problem: type[Problem], directory: Path, say: Say) -
     yield train
 
 
-def _kept(problem: type[Problem]) -> Callable[[Mapping[str, Any]], Problem]:
-    """Builds the problem, and keeps it while its options are the same."""
-    kept: list[tuple[dict[str, Any], Problem]] = []
-
-    def make(options: Mapping[str, Any]) -> Problem:
-        if not kept or kept[0][0] != options:
-            kept[:] = [(dict(options), problem(**options))]
-        return kept[0][1]
-
-    return make
-
-
 def _retrained(
     plan: SearchPlan, problem: type[Problem], directory: Path, history: Sequence[Sequence[Result]], say: Say
 ) -> list[Retrained]:
     """Every variant with every seed; a schedule or constant weights that are uniform ones are not trained twice."""
-    make = _kept(problem)
+    make = keeping(problem)
     chosen = variants(history)
     different = {
         name: kept for name, kept in chosen.items() if name == "uniform" or kept != chosen["uniform"]
     }
     if different.get("schedule") == different.get("constant"):
         different.pop("schedule", None)
+    described = description(problem, plan.config.options)
     found = read_retrained(directory)
     done = {(one.variant, one.seed) for one in found}
     for seed in range(plan.config.seed, plan.config.seed + plan.seeds):
@@ -120,7 +108,7 @@ def _retrained(
                 continue
             where = directory / "retrained" / f"{name}-seed{seed}"
             outcome = retrain(make, plan.setting(seed), schedule, where, Hooks(say=say))
-            score = _score(make(plan.config.options), outcome.metrics["test"])
+            score = _score(described, outcome.metrics["test"])
             one = Retrained(name, seed, score, outcome.metrics["test"], outcome.seconds)
             append_retrained(directory, one)
             found.append(one)
@@ -128,7 +116,7 @@ def _retrained(
     return sorted(found, key=lambda one: (list(chosen).index(one.variant), one.seed))
 
 
-def _score(problem: Problem, metrics: Mapping[str, float]) -> float:
+def _score(problem: Description, metrics: Mapping[str, float]) -> float:
     """delta_m of test metrics against the problem's reference values, in percent; lower is better."""
     known = [metric for task in problem.tasks for metric in task.metrics]
     return delta_m(
