@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from equipoise.core.names import check_known
 from equipoise.data.digits import DOMAINS, KEEL_PACKAGE, check_side, digits_facts, load_domain
 from equipoise.data.mnist import CLASSES, MNIST_PACKAGE, SIDE, Images, Parts
 from equipoise.data.packages import install
-from equipoise.training.domains import Domain, Domains, OneByOne
-from equipoise.training.labels import LabelledLosses
-from equipoise.training.problem import Description, Loaders, Preview
-from equipoise.training.sampling import SampleBatches
-from equipoise.training.task import Metric, Task
+from equipoise.training.problem import Description, Preview
+from equipoise.training.task import Task
 
-from .digits_network import network, network_sizes
-from .digits_options import check_least, probabilities, texts
 from .digits_presets import PRESETS
+from .domain_network import ImageShape, network, network_sizes
+from .domain_options import check_least
+from .image_domains import Batch as Batch
+from .image_domains import ImageDomains, chosen_domains, domain_tasks, full_marks, read_mixture
 
 _ALL = ",".join(DOMAINS)
+SIZES: Mapping[str, Mapping[str, int]] = {
+    "lenet": {"width": 10},
+    "resnet": {"width": 16, "depth": 18},
+    "vit": {"width": 48, "depth": 3, "patch": 4},
+}
+"""Network -> the sizes that it has, with their defaults."""
 _DATA_SEED = 0  # of the images that are drawn, the same for every run
-_EVALUATION_BATCH = 500
-_MIXINGS = ("together", "sampled")
 
 
-class Batch(NamedTuple):
-    """b images (b, 1, side, side) of one domain, from 0 to 1, and their classes (b,), int64."""
-
-    images: Tensor
-    labels: Tensor
-
-
-DomainBatches = Mapping[str, Batch]
-"""Some images of some of the domains, by the name of the domain."""
-
-
-class Digits:
+class Digits(ImageDomains):
     """Which digit is it: ten classes, three domains of unequal size, one network with one head for all of them.
 
     Cross-entropy of each domain; metric: accuracy in percent. Domains: see `equipoise.data.digits.load_domain`.
@@ -74,10 +64,8 @@ class Digits:
     """
 
     name: ClassVar[str] = "digits"
-    tasks: tuple[Task, ...] = tuple(
-        Task(name, (Metric(f"{name} accuracy", higher_is_better=True, unit="%"),)) for name in DOMAINS
-    )
-    reference: Mapping[str, float] = {f"{name} accuracy": 100.0 for name in DOMAINS}
+    tasks: tuple[Task, ...] = domain_tasks(DOMAINS)
+    reference: Mapping[str, float] = full_marks(DOMAINS)
     method_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
@@ -100,17 +88,16 @@ class Digits:
         data: str | None = None,
         root: str | None = None,
     ) -> None:
-        self.tasks, self.reference = _described(domains)
-        self._names = [task.name for task in self.tasks]
+        names = chosen_domains(domains, DOMAINS)
+        self.tasks, self.reference = domain_tasks(names), full_marks(names)
         caps = {"images": images, "validation": validation, "test": test}
-        check_least({**caps, "batch_size": batch_size, "samples": samples, "patch": patch})
+        check_least({**caps, "patch": patch})
         check_side(side)
-        check_known("`mixing`", mixing, _MIXINGS)
-        self._mixing, self._samples, self._batch_size = mixing, samples, batch_size
-        self._weights = probabilities(weights, self._names, mixing)
+        mixture = read_mixture(names, batch_size=batch_size, mixing=mixing, weights=weights, samples=samples)
+        super().__init__(names, DOMAINS, mixture)
         self._side = side
         self._kind = model
-        self._sizes = network_sizes(model, {"width": width, "depth": depth, "patch": patch})
+        self._sizes = network_sizes(model, {"width": width, "depth": depth, "patch": patch}, SIZES)
         self.model(0)  # says at once what is wrong with these options
         found = {name: load_domain(name, side, root, data) for name in self._names}
         self._repeated = sum(domain.repeated for domain in found.values())
@@ -125,7 +112,8 @@ class Digits:
         Raises:
             ValueError: on an unknown domain, one that comes twice, or none at all.
         """
-        return Description(*_described(options.get("domains", _ALL)))
+        names = chosen_domains(options.get("domains", _ALL), DOMAINS)
+        return Description(domain_tasks(names), full_marks(names))
 
     @classmethod
     def data(cls) -> Mapping[str, Any]:
@@ -142,63 +130,16 @@ class Digits:
         """The network that the option `model` names, with one head of ten classes."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return network(self._kind, self._side, CLASSES, self._sizes)
+            return network(self._kind, self._sizes, ImageShape(self._side, channels=1), CLASSES)
 
-    def loaders(self, seed: int) -> Loaders:
-        """The same images for every seed, in an order of its own for training."""
-        weights = None if self._weights is None else dict(zip(self._names, self._weights, strict=True))
-        train = {
-            name: Domain(
-                self._batches(name, 0, seed * len(DOMAINS) + DOMAINS.index(name)),
-                len(parts.train.labels),
-                self._batch_size,
-            )
-            for name, parts in self.parts.items()
-        }
-        together = self._mixing == "together"
-        mixed = Domains(train, seed=seed, weights=weights, together=together, samples=self._samples)
-        held_out = (OneByOne({name: self._batches(name, part) for name in self._names}) for part in (1, 2))
-        return Loaders(mixed, *held_out)
+    def labels(self, domain: str, part: int) -> Tensor:
+        """The classes of a part."""
+        return self.parts[domain][part].labels
 
-    def _batches(self, name: str, part: int, seed: int = 0) -> SampleBatches[Batch]:
-        """The batches of one domain's training, validation or test part."""
-        pixels, labels = self.parts[name][part]
-        return SampleBatches(
-            lambda index: Batch(pixels[index, None].float() / 255, labels[index]),
-            torch.arange(len(labels)),
-            size=_EVALUATION_BATCH if part else self._batch_size,
-            seed=seed,
-            drop_last=part == 0 and len(labels) >= self._batch_size,
-        )
-
-    def losses(self, model: nn.Module, batch: DomainBatches) -> Mapping[str, Tensor]:
-        """Cross-entropy of each domain that the batch has images of, from one forward pass over all of them."""
-        counts = {name: len(part.labels) for name, part in batch.items()}
-        logits = model(torch.cat([part.images for part in batch.values()])).split(list(counts.values()))
-        found = zip(batch.items(), logits, strict=True)
-        losses = {name: functional.cross_entropy(own, part.labels) for (name, part), own in found}
-        return LabelledLosses(losses, counts)
-
-    def shared(self, model: nn.Module) -> nn.Module:
-        """The whole network, its head included: every domain reaches all of it."""
-        return model
-
-    def evaluate(self, model: nn.Module, loader: Iterable[DomainBatches]) -> dict[str, float]:
-        """Accuracy of each domain in percent."""
-        right, images = dict.fromkeys(self._names, 0), dict.fromkeys(self._names, 0)
-        for batch in loader:
-            for name, part in batch.items():
-                right[name] += int((model(part.images).argmax(dim=1) == part.labels).sum())
-                images[name] += len(part.labels)
-        return {f"{name} accuracy": 100 * right[name] / images[name] for name in self._names}
-
-    def trivial(self, seed: int) -> dict[str, float]:
-        """Test accuracy of the class that is most frequent among the training images of the domain."""
-        return {
-            f"{name} accuracy": 100
-            * float((parts.test.labels == parts.train.labels.bincount().argmax()).double().mean())
-            for name, parts in self.parts.items()
-        }
+    def read(self, domain: str, part: int, index: Tensor) -> Batch:
+        """Images from 0 to 1."""
+        pixels, labels = self.parts[domain][part]
+        return Batch(pixels[index, None].float() / 255, labels[index])
 
     def preview(self) -> Preview:
         """The images of each domain in each part, and how batches are made of them."""
@@ -214,30 +155,9 @@ class Digits:
             (
                 f"{self._side} x {self._side} pixels; {self._repeated:,} images were left out since they are equal to "
                 "another one of their domain.",
-                f"A step has a batch of {self._batch_size} images of {self._mixture()}.",
+                f"A step has a batch of {self._mixture.batch_size} images of {self._mixture.told()}.",
             ),
         )
-
-    def _mixture(self) -> str:
-        if self._mixing == "together":
-            return "every domain"
-        by = (
-            "in proportion to their batches"
-            if self._weights is None
-            else f"with probabilities {self._weights}"
-        )
-        return f"one domain; domains are drawn {by}"
-
-
-def _described(domains: str | Sequence[str]) -> tuple[tuple[Task, ...], dict[str, float]]:
-    """The tasks of some domains, and the reference values of their metrics."""
-    names = texts(domains)
-    for name in names:
-        check_known("`domains`, each of them,", name, DOMAINS)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"`domains` should be different names, at least 1. Found {names}.")
-    known = dict(zip(DOMAINS, Digits.tasks, strict=True))
-    return tuple(known[name] for name in names), {f"{name} accuracy": 100.0 for name in names}
 
 
 def _drawn(part: Images, most: int | None) -> Images:

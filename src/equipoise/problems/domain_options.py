@@ -1,4 +1,4 @@
-"""Options of digits as users write them: lists of names and numbers, and points of the simplex."""
+"""Options of domains as users write them: lists of names and numbers, and points of the simplex."""
 
 from __future__ import annotations
 
