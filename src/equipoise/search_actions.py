@@ -14,8 +14,11 @@ from equipoise.benchmark.provenance import source_commit, versions
 from equipoise.problems.registry import problem_class
 from equipoise.search.cluster import Place
 from equipoise.search.generations import SearchError
-from equipoise.search.plan import SearchPlan, keep_plan, make_search
-from equipoise.search.run import Found, search, sentences
+from equipoise.search.kept import finished_history, keep_plan, read_plan, recorded
+from equipoise.search.plan import SearchPlan, make_search
+from equipoise.search.run import Found, search, transferred
+from equipoise.search.verdict import sentences
+from equipoise.search_show import showing_search
 from equipoise.terminal import print_rows, say
 from equipoise.training.config import RunConfig
 from equipoise.training.storage import held
@@ -42,6 +45,39 @@ def place(workers: int | None, address: str | None, gpus: float) -> Place | None
     return Place(workers=workers, address=address, gpus=gpus)
 
 
+def tuned(given: Sequence[str] | None) -> dict[str, tuple[float, float]] | None:
+    """Bounds by name, from texts such as lr=1e-4..1e-2.
+
+    Raises:
+        SearchError: on a text that is none.
+    """
+    found = {}
+    for text in given or ():
+        name, _, bounds = text.partition("=")
+        low, _, high = bounds.partition("..")
+        try:
+            found[name.strip()] = (float(low), float(high))
+        except ValueError:
+            raise SearchError(f"`tune` should look like lr=1e-4..1e-2. Found {text!r}.") from None
+    return found or None
+
+
+def from_other(directory: Path, names: Sequence[str], act: str, epochs: int) -> dict[str, Any]:
+    """The settings of a search that takes its weights from another one, such as of a smaller network.
+
+    Raises:
+        SearchError: if that one is not done, or its weights are of other tasks or act on something else.
+    """
+    old = read_plan(directory)
+    if (list(old.names), old.act) != (list(names), act):
+        raise SearchError(
+            f"`transfer_from` should be a search with act={act} over {', '.join(names)}. Found act={old.act} over "
+            f"{', '.join(old.names)}."
+        )
+    history = finished_history(old, directory)
+    return {"algorithm": "transfer", "transferred": transferred(history, old, epochs), "restarts": False}
+
+
 def run(
     config: RunConfig,
     names: Sequence[str],
@@ -64,19 +100,50 @@ def run(
     facts = {"command": command, "versions": versions(), "git": source_commit()}
     with held(where, SearchError):
         keep_plan(plan, where, facts, resume=resume)
-        found = search(plan, cls, where, place, say)
+        with showing_search() as show:
+            found = search(plan, cls, where, show, place)
+    report(plan, found, where)
+
+
+def report(plan: SearchPlan, found: Found, where: Path) -> None:
+    """Print the tables and the verdict, and draw the pictures if the package for that is there."""
     _print(plan, found)
     say(f"Genealogy and logs: {where}")
+    try:
+        from equipoise.report.search_page import write_search_page
+
+        say(f"Page: {write_search_page(plan, found, where)}")
+    except ImportError as error:
+        say(f"No search.md: {error}")
+
+
+def report_again(where: Path) -> None:
+    """The report of a search from what its directory holds.
+
+    Raises:
+        SearchError: if the directory holds no finished search.
+    """
+    plan = read_plan(where)
+    report(plan, recorded(plan, where), where)
 
 
 def _print(plan: SearchPlan, found: Found) -> None:
-    metrics = list(found.retrained[0].metrics)
-    rows = [
-        [one.variant, str(one.seed), *(f"{one.metrics[name]:.4g}" for name in metrics), f"{one.score:.2f}"]
-        for one in found.retrained
-    ]
+    metrics = list(next((one.metrics for one in found.retrained if one.metrics), {}))
+    rows = []
+    for one in found.retrained:
+        numbers = [f"{one.metrics[name]:.4g}" if one.metrics else "diverged" for name in metrics]
+        rows.append([one.variant, str(one.seed), *numbers, "-" if one.score is None else f"{one.score:.2f}"])
     print_rows(["weights", "seed", *metrics, "test score"], rows)
-    schedule = [[str(begin), *(f"{weight:.3f}" for weight in weights)] for begin, weights in found.schedule]
-    print_rows(["from epoch", *plan.names], schedule)
+    for name, schedule in found.variants.items():
+        settings = list(schedule[0][1].settings)
+        rows = [
+            [
+                str(begin),
+                *(f"{weight:.3f}" for weight in point.weights),
+                *(f"{point.settings[s]:.3g}" for s in settings),
+            ]
+            for begin, point in schedule
+        ]
+        print_rows([f"{name}: from epoch", *plan.names, *settings], rows)
     for sentence in sentences(plan, found):
         say(sentence)

@@ -32,16 +32,28 @@ from equipoise.command import (
     epilog="Examples:\n\nequipoise search digits --preset quick --act sampling --set mixing=sampled --workers 2\n\n"
     "equipoise search qm9 --preset quick --population 6 --interval 2 --workers 2 --out runs/search-qm9\n\n"
     "equipoise search digits --algorithm grid --population 6\n\n"
+    "equipoise search digits --set model=vit --set depth=6 --transfer-from runs/search-small\n\n"
     "Members are compared on a part of the training data that is held out. Then networks are trained anew on all of "
     "it, with uniform weights, the best constant ones and the schedule that won, and compared on the test part."
 )
 def search(
     problem: Problem,
     preset: Preset = "quick",
-    algorithm: Annotated[str, typer.Option(help="pbt, random, grid or halving.")] = "pbt",
+    algorithm: Annotated[
+        str,
+        typer.Option(help="pbt, pb2, asha, halving, random, grid, bohb, or gradients (of one short run)."),
+    ] = "pbt",
     act: Annotated[
         str, typer.Option(help="What weights act on: losses, or the sampling of domains.")
     ] = "losses",
+    rank: Annotated[
+        str | None, typer.Option(help="Members by delta_m, mean, worst or pareto. [default: delta_m]")
+    ] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=LOW..HIGH", help="Search lr or a setting of the method too. Repeatable."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="Of every run; other than ls with --act sampling only.")] = "ls",
     population: Annotated[
         int | None, typer.Option(help="Members; for a grid the parts into which 1 is divided. [default: 8]")
     ] = None,
@@ -63,6 +75,14 @@ def search(
     seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
     seeds: Annotated[
         int | None, typer.Option(help="How often each variant is trained anew. [default: 3]")
+    ] = None,
+    restarts: Annotated[
+        bool,
+        typer.Option(help="Train uniform weights with further seeds, for as long as the search took."),
+    ] = True,
+    transfer_from: Annotated[
+        Path | None,
+        typer.Option(help="Search nothing: weights of that search, for a network of another size."),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the preset's first]")] = None,
     workers: Annotated[
@@ -94,7 +114,9 @@ def search(
 
         own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
         changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
-        config, names = search_actions.base(problem, preset, actions.one_run("ls", seed, lr, changes), device)
+        config, names = search_actions.base(
+            problem, preset, actions.one_run(method, seed, lr, changes), device
+        )
         given: dict[str, Any] = {
             "algorithm": algorithm,
             "act": act,
@@ -102,6 +124,9 @@ def search(
             "interval": interval,
         }
         given |= {"quantile": quantile, "kind": kind, "floor": floor, "fraction": fraction, "seeds": seeds}
+        given |= {"rank": rank, "tune": search_actions.tuned(tune), "restarts": restarts}
+        if transfer_from is not None:
+            given |= search_actions.from_other(transfer_from, names, act, config.train.epochs)
         place = search_actions.place(workers, address, gpus)
         where = out or Path("runs") / f"search-{problem}-{preset}"
         search_actions.run(config, names, given, where, place, command=command_line(), resume=resume)

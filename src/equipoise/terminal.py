@@ -27,11 +27,11 @@ _SPEED_SECONDS = 3600.0  # over which the speed is averaged: runs differ in cost
 
 
 @contextmanager
-def showing() -> Iterator[Show]:
-    """Progress bars in a terminal, plain lines elsewhere; both on the error stream."""
+def drawing() -> Iterator[tuple[Console, Progress | None]]:
+    """The error stream, and bars on it if it is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Lines(console)
+        yield console, None
         return
     columns = (
         TextColumn("{task.description}"),
@@ -41,7 +41,14 @@ def showing() -> Iterator[Show]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, speed_estimate_period=_SPEED_SECONDS) as bars:
-        yield Bars(bars)
+        yield console, bars
+
+
+@contextmanager
+def showing() -> Iterator[Show]:
+    """Progress bars in a terminal, plain lines elsewhere; both on the error stream."""
+    with drawing() as (console, bars):
+        yield Lines(console) if bars is None else Bars(bars)
 
 
 class Bars:

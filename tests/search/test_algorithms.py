@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from equipoise.search.fixed import Candidates, Halving, grid, sample
-from equipoise.search.genealogy import FILE, append_result, generations, read_results, still_to_do
+from equipoise.search.genealogy import FILE, append_result, check_results, generations, read_results
 from equipoise.search.generations import (
     Algorithm,
     Assignment,
@@ -23,6 +23,7 @@ from equipoise.search.generations import (
     schedule_of,
 )
 from equipoise.search.pbt import PopulationBased
+from equipoise.search.space import Point, Space
 from equipoise.search.weights import Exploration, Weights, uniform
 
 Score = Callable[[Assignment], float | None]
@@ -42,7 +43,12 @@ def far(target: Sequence[float]) -> Score:
 
 
 def population(**options: object) -> PopulationBased:
-    return PopulationBased(**{"count": 3, "population": 8, "epochs": 40, "interval": 2, "seed": 0, **options})  # type: ignore[arg-type]
+    chosen = {"space": Space(3), "population": 8, "epochs": 40, "interval": 2, "seed": 0, **options}
+    return PopulationBased(**chosen)  # type: ignore[arg-type]
+
+
+def points(*weights: Weights) -> list[Point]:
+    return [Point(one, {}) for one in weights]
 
 
 def test_a_population_moves_to_the_best_weights() -> None:
@@ -64,7 +70,7 @@ def test_the_uniform_member_is_always_there() -> None:
 
 
 def test_the_worst_go_on_from_the_best_and_the_others_from_themselves() -> None:
-    history = play(population(exploration=Exploration(resample=0.0)), far((0.6, 0.3, 0.1)))
+    history = play(population(space=Space(3, Exploration(resample=0.0))), far((0.6, 0.3, 0.1)))
     for before, after in itertools.pairwise(history):
         order = [one.assignment.member for one in ranked(before)]
         best, worst = set(order[:2]), set(order[-2:])
@@ -117,7 +123,6 @@ def test_the_last_interval_may_be_shorter() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"count": 1}, "at least 2 weights to find. Found 1."),
         ({"population": 1}, "`population` should be at least 2, since members are compared. Found 1."),
         (
             {"interval": 40},
@@ -140,26 +145,27 @@ def test_the_schedule_of_a_result_follows_its_ancestors() -> None:
         [Result(Assignment(1, k, w, 3, 6, k), 0.0) for k, w in enumerate((a, b, c))],
         [Result(Assignment(2, k, w, 6, 9, p), 0.0) for k, (w, p) in enumerate(((a, 0), (b, 1), (c, 1)))],
     ]
+    a, b, c = points(a, b, c)  # type: ignore[assignment]
     assert schedule_of(history, history[2][2]) == [(0, b), (3, b), (6, c)]
     assert schedule_of(history, history[0][1]) == [(0, b)]
 
 
 def test_every_candidate_is_trained_to_the_end() -> None:
-    weights = sample(3, 5, 0.1, seed=0)
-    assert weights[0] == uniform(3) and len(set(weights)) == 5
-    assert sample(3, 5, 0.1, seed=0) == weights != sample(3, 5, 0.1, seed=1)
-    (row,) = play(Candidates(weights, 10), far((1, 0, 0)))
+    chosen = sample(Space(3), 5, seed=0)
+    assert chosen[0].weights == uniform(3) and len({one.weights for one in chosen}) == 5
+    assert sample(Space(3), 5, seed=0) == chosen != sample(Space(3), 5, seed=1)
+    (row,) = play(Candidates(chosen, 10), far((1, 0, 0)))
     assert [(one.assignment.begin, one.assignment.end, one.assignment.weights) for one in row] == [
-        (0, 10, w) for w in weights
+        (0, 10, one.weights) for one in chosen
     ]
     with pytest.raises(SearchError, match="at least 1 candidate and 1 epoch. Found 0 and 10."):
         Candidates([], 10)
 
 
 def test_a_grid_has_all_multiples_that_sum_to_one() -> None:
-    assert grid(2, 4) == [(0.25, 0.75), (0.5, 0.5), (0.75, 0.25)]
-    assert grid(2, 2, inner=False) == [(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)]
-    found = grid(3, 10)
+    assert grid(2, 4) == points((0.25, 0.75), (0.5, 0.5), (0.75, 0.25))
+    assert grid(2, 2, inner=False) == points((0.0, 1.0), (0.5, 0.5), (1.0, 0.0))
+    found = [one.weights for one in grid(3, 10)]
     assert len(found) == len(set(found)) == math.comb(9, 2)
     assert all(math.fsum(w) == pytest.approx(1) and min(w) > 0.09 for w in found)
     with pytest.raises(
@@ -171,39 +177,40 @@ def test_a_grid_has_all_multiples_that_sum_to_one() -> None:
 
 
 def test_halving_keeps_the_best_part_and_trains_it_longer() -> None:
-    weights = sample(2, 9, 0.0, seed=0)
+    chosen = sample(Space(2), 9, seed=0)
+    weights = [one.weights for one in chosen]
     target = (0.9, 0.1)
-    history = play(Halving(weights, epochs=10, first=2), far(target))
+    history = play(Halving(chosen, epochs=10, first=2), far(target))
     assert [len(row) for row in history] == [9, 3, 1]
     assert [(row[0].assignment.begin, row[0].assignment.end) for row in history] == [(0, 2), (2, 6), (6, 10)]
     nearest = sorted(range(9), key=lambda k: math.dist(weights[k], target))
     assert [one.assignment.member for one in history[1]] == sorted(nearest[:3])
     assert best_of(history).assignment.member == nearest[0]
     assert schedule_of(history, best_of(history)) == [
-        (0, weights[nearest[0]]),
-        (2, weights[nearest[0]]),
-        (6, weights[nearest[0]]),
+        (0, chosen[nearest[0]]),
+        (2, chosen[nearest[0]]),
+        (6, chosen[nearest[0]]),
     ]
 
 
 def test_halving_leaves_out_what_diverged() -> None:
-    weights = sample(2, 9, 0.0, seed=0)
-    history = play(Halving(weights, epochs=10, first=2), lambda one: None if one.member != 4 else 1.0)
+    chosen = sample(Space(2), 9, seed=0)
+    history = play(Halving(chosen, epochs=10, first=2), lambda one: None if one.member != 4 else 1.0)
     assert [[one.assignment.member for one in row] for row in history[1:]] == [[4], [4]]
     with pytest.raises(SearchError, match="Every candidate diverged in rung 0: lower the learning rate."):
-        play(Halving(weights, epochs=10, first=2), lambda one: None)
+        play(Halving(chosen, epochs=10, first=2), lambda one: None)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"weights": []}, "at least 1 candidate. Found none."),
+        ({"candidates": []}, "at least 1 candidate. Found none."),
         ({"first": 10}, "`first` should be at least 1 epoch and less than the 10 of the run. Found 10."),
         ({"reduction": 1}, "`reduction` should be at least 2. Found 1."),
     ],
 )
 def test_a_wrong_number_of_halving_is_named(options: dict[str, object], said: str) -> None:
-    chosen: dict[str, object] = {"weights": [uniform(2)], "epochs": 10, "first": 2, **options}
+    chosen: dict[str, object] = {"candidates": points(uniform(2)), "epochs": 10, "first": 2, **options}
     with pytest.raises(SearchError, match=said):
         Halving(**chosen)  # type: ignore[arg-type]
 
@@ -254,12 +261,12 @@ def test_any_other_line_is_refused_by_its_number(line: str, tmp_path: Path) -> N
 
 def test_what_is_done_is_not_done_again() -> None:
     history = generations(results())
-    proposed = population(epochs=6).propose(history[:2])
-    done = history[2][:3]
-    assert still_to_do(proposed, [*history[0], *history[1], *done]) == proposed[3:]
+    proposed = [*population(epochs=6).propose([]), *population(epochs=6).propose(history[:1])]
+    done = history[1][:3]
+    assert check_results(proposed, [*history[0], *done]) == proposed[11:]
     other = population(epochs=6, seed=9).propose([])
     with pytest.raises(SearchError, match="it is of another search, so take another directory"):
-        still_to_do(other, history[0])
+        check_results(other, history[0])
     with pytest.raises(
         SearchError, match="should have one result in a generation. Found two of member 1 in 0."
     ):

@@ -16,6 +16,7 @@ from equipoise.search.driver import run_search
 from equipoise.search.generations import Assignment, Result, SearchError
 from equipoise.search.member import Setting, train_member
 from equipoise.search.pbt import PopulationBased
+from equipoise.search.space import Space
 from search.domains_toy import Tug, config, make
 
 pytestmark = pytest.mark.filterwarnings(
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def algorithm() -> PopulationBased:
-    return PopulationBased(2, population=4, epochs=4, interval=2, seed=0)
+    return PopulationBased(Space(2), population=4, epochs=4, interval=2, seed=0)
 
 
 def told(history: Sequence[Sequence[Result]]) -> list[tuple[Any, ...]]:
@@ -35,8 +36,9 @@ def told(history: Sequence[Sequence[Result]]) -> list[tuple[Any, ...]]:
 def test_two_workers_find_what_this_process_finds_and_outlive_a_kill(tmp_path: Path) -> None:
     setting = Setting(config(epochs=4, mixing="sampled"), "sampling")
 
-    def alone(assignments: Sequence[Assignment]) -> Iterator[Result]:
-        yield from (train_member(make, setting, one, tmp_path / "alone") for one in assignments)
+    def alone(waiting: list[Assignment]) -> Iterator[Result]:
+        while waiting:
+            yield train_member(make, setting, waiting.pop(0), tmp_path / "alone")
 
     for name in ("alone", "ray"):
         (tmp_path / name).mkdir()
@@ -49,7 +51,7 @@ def test_two_workers_find_what_this_process_finds_and_outlive_a_kill(tmp_path: P
         found = told(run_search(algorithm(), train, tmp_path / "ray"))
     assert found == expected
     assert not deadly.exists()
-    assert sum("died; the member goes on from its last checkpoint." in text for text in said) == 1
+    assert sum("died; that goes on from its last checkpoint." in text for text in said) == 1
 
 
 @pytest.mark.slow
@@ -61,8 +63,9 @@ def test_a_search_outlives_a_node_of_its_cluster(tmp_path: Path) -> None:
     for name in ("alone", "ray"):
         (tmp_path / name).mkdir()
 
-    def alone(assignments: Sequence[Assignment]) -> Iterator[Result]:
-        yield from (train_member(make, setting, one, tmp_path / "alone") for one in assignments)
+    def alone(waiting: list[Assignment]) -> Iterator[Result]:
+        while waiting:
+            yield train_member(make, setting, waiting.pop(0), tmp_path / "alone")
 
     expected = told(run_search(algorithm(), alone, tmp_path / "alone"))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -82,7 +85,7 @@ def test_a_search_outlives_a_node_of_its_cluster(tmp_path: Path) -> None:
     finally:
         cluster.shutdown()  # type: ignore[no-untyped-call]
     assert found == expected
-    assert any("died; the member goes on from its last checkpoint" in text for text in said)
+    assert any("died; that goes on from its last checkpoint" in text for text in said)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from equipoise.search.generations import Assignment, Result, SearchError, best_o
 from equipoise.search.holdout import HeldOut
 from equipoise.search.member import Setting, checkpoint_of, train_member
 from equipoise.search.pbt import PopulationBased
+from equipoise.search.space import Point, Space
 from equipoise.search.weights import Exploration, uniform
 from equipoise.training.checkpoint import load_checkpoint
 from equipoise.training.loop import Trainer
@@ -50,8 +51,8 @@ def test_generations_with_the_same_weights_are_one_whole_run(act: str, tmp_path:
         assignment = Assignment(generation, 0, (0.3, 0.7), 2 * generation, 2 * generation + 2, parent)
         found = train_member(make, chosen, assignment, tmp_path)
     whole = Trainer(
-        HeldOut(make(chosen.with_weights((0.3, 0.7)).options), 0.7, 0),  # type: ignore[arg-type]
-        chosen.with_weights((0.3, 0.7)),
+        HeldOut(make(chosen.at(Point((0.3, 0.7), {})).options), 0.7, 0),  # type: ignore[arg-type]
+        chosen.at(Point((0.3, 0.7), {})),
         tmp_path / "whole",
         tmp_path / "whole.pt",
     )
@@ -79,7 +80,7 @@ def test_weights_decide_which_domain_wins(act: str, tmp_path: Path) -> None:
 
 def test_uniform_weights_of_losses_are_those_of_ls(tmp_path: Path) -> None:
     chosen = setting()
-    assert chosen.with_weights(uniform(2)).method == "constant:weights=[1.0, 1.0]"
+    assert chosen.at(Point(uniform(2), {})).method == "constant:weights=[1.0, 1.0]"
     found = train_member(make, chosen, Assignment(0, 0, uniform(2), 0, 6), tmp_path)
     metrics, _ = Trainer(problem_of(chosen), chosen.config, tmp_path / "ls", tmp_path / "ls.pt").advance(6)
     assert found.metrics == pytest.approx(metrics, rel=1e-6)
@@ -184,15 +185,14 @@ def test_what_cannot_be_split_is_said() -> None:
 
 
 def algorithm() -> PopulationBased:
-    return PopulationBased(
-        2, population=4, epochs=6, interval=1, seed=0, exploration=Exploration(resample=0.0)
-    )
+    space = Space(2, Exploration(resample=0.0))
+    return PopulationBased(space, population=4, epochs=6, interval=1, seed=0)
 
 
 def trainer(chosen: Setting, where: Path, stop: Any = lambda: False) -> Any:
-    def train(assignments: Sequence[Assignment]) -> Iterator[Result]:
-        for one in assignments:
-            yield train_member(make, chosen, one, where, Hooks(stop=stop))
+    def train(waiting: list[Assignment]) -> Iterator[Result]:
+        while waiting:
+            yield train_member(make, chosen, waiting.pop(0), where, Hooks(stop=stop))
 
     return train
 
@@ -233,6 +233,8 @@ def test_the_winner_can_be_replayed_from_its_schedule(tmp_path: Path) -> None:
     again = tmp_path / "again"
     steps = schedule_of(history, best)
     ends = [*(begin for begin, _ in steps[1:]), 6]
-    for k, ((begin, weights), end) in enumerate(zip(steps, ends, strict=True)):
-        found = train_member(make, chosen, Assignment(k, 0, weights, begin, end, 0 if k else None), again)
+    for k, ((begin, point), end) in enumerate(zip(steps, ends, strict=True)):
+        found = train_member(
+            make, chosen, Assignment(k, 0, point.weights, begin, end, 0 if k else None), again
+        )
     assert (found.score, found.metrics) == (best.score, best.metrics)

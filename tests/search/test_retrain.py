@@ -11,21 +11,23 @@ import torch
 from scipy import stats
 
 from equipoise.search.generations import Assignment, Result, SearchError
+from equipoise.search.comparison import compared, holm, two_sided
 from equipoise.search.member import Setting
 from equipoise.search.retrain import (
     FILE,
     Retrained,
     append_retrained,
-    compared,
     read_retrained,
     retrain,
     variants,
 )
+from equipoise.search.space import Point
 from equipoise.training.loop import Trainer
 from equipoise.training.outcome import Hooks, InterruptedRunError
 from search.domains_toy import by_hand, config, make
 
-A, B = (0.2, 0.8), (0.7, 0.3)
+A, B = Point((0.2, 0.8), {}), Point((0.7, 0.3), {})
+HALF = Point((0.5, 0.5), {})
 
 
 def stopping(last: int) -> Hooks:
@@ -38,7 +40,7 @@ def stopping(last: int) -> Hooks:
 def test_constant_weights_are_a_plain_run_on_the_whole_training_part(act: str, tmp_path: Path) -> None:
     setting = Setting(config(mixing="together" if act == "losses" else "sampled"), act)  # type: ignore[arg-type]
     found = retrain(make, setting, [(0, A)], tmp_path / "found")
-    wanted = setting.with_weights(A)
+    wanted = setting.at(A)
     plain = Trainer(make(wanted.options), wanted, tmp_path / "plain", tmp_path / "plain.pt").run()
     assert (found.metrics, found.steps, found.best_epoch) == (plain.metrics, plain.steps, plain.best_epoch)
     assert not list((tmp_path / "found").glob("checkpoint*"))
@@ -71,7 +73,7 @@ def test_a_schedule_is_that_of_a_plain_loop(tmp_path: Path) -> None:
     schedule = [(0, A), (2, B), (5, A)]
     found = retrain(make, Setting(last, "losses"), schedule, tmp_path)
     loaders = make({}).loaders(0)
-    model = by_hand(loaders.train, schedule, 6)
+    model = by_hand(loaders.train, [(begin, point.weights) for begin, point in schedule], 6)
     with torch.no_grad():
         expected = make({}).evaluate(model, loaders.test)
     assert found.metrics["test"] == pytest.approx(expected, rel=1e-4)
@@ -87,12 +89,12 @@ def test_a_schedule_that_cannot_be_is_refused(begins: tuple[int, ...], tmp_path:
 
 def test_three_variants_come_from_a_search() -> None:
     history = [
-        [Result(Assignment(0, 0, (0.5, 0.5), 0, 2), 2.0), Result(Assignment(0, 1, A, 0, 2), 1.0)],
-        [Result(Assignment(1, 0, B, 2, 4, 1), 0.5), Result(Assignment(1, 1, A, 2, 4, 1), 1.0)],
-        [Result(Assignment(2, 0, B, 4, 6, 0), 0.25), Result(Assignment(2, 1, A, 4, 6, 1), 1.0)],
+        [Result(Assignment(0, 0, HALF[0], 0, 2), 2.0), Result(Assignment(0, 1, A[0], 0, 2), 1.0)],
+        [Result(Assignment(1, 0, B[0], 2, 4, 1), 0.5), Result(Assignment(1, 1, A[0], 2, 4, 1), 1.0)],
+        [Result(Assignment(2, 0, B[0], 4, 6, 0), 0.25), Result(Assignment(2, 1, A[0], 4, 6, 1), 1.0)],
     ]
-    assert variants(history) == {
-        "uniform": [(0, (0.5, 0.5))],
+    assert variants(history, HALF) == {
+        "uniform": [(0, HALF)],
         "constant": [(0, B)],
         "schedule": [(0, A), (2, B)],
     }
@@ -103,8 +105,9 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
     found = compared(scores, others)
     interval = stats.ttest_rel(scores, others).confidence_interval(0.95)
     assert (found.mean - found.half, found.mean + found.half) == pytest.approx(tuple(interval), abs=1e-3)
-    assert not found.clear
-    assert compared([1.0, 1.1, 0.9], [5.0, 5.2, 4.9]).clear
+    assert found.p == pytest.approx(float(stats.ttest_rel(scores, others).pvalue), rel=1e-9)
+    assert compared([1.0, 1.1, 0.9], [5.0, 5.2, 4.9]).p < 0.001
+    assert (compared([1.0, 1.0], [1.0, 1.0]).p, compared([1.0, 1.0], [2.0, 2.0]).p) == (1.0, 0.0)
     assert compared([1.0], [2.0]).half == math.inf
     with pytest.raises(ValueError, match="`scores` and `others` should be equally many. Found 1 and 2."):
         compared([1.0], [1.0, 2.0])

@@ -224,7 +224,7 @@ class Loud(Toy):
 def test_steps_that_the_scaler_skips_are_counted_and_touch_nothing(method: str, tmp_path: Path) -> None:
     """The scale starts at 65536, which makes gradients of 30 more than float16 holds."""
     first = Trainer(Toy(), config(method), tmp_path / "new", tmp_path / "new.pt")
-    before = copy.deepcopy((first._model.state_dict(), first._balancer.state_dict()["state"]))
+    before = copy.deepcopy((first.model.state_dict(), first._balancer.state_dict()["state"]))
     with pytest.raises(InterruptedRunError):
         run(tmp_path, config(method, precision="fp16"), Loud(), stop=1)
     state = load_checkpoint(tmp_path / "run.pt", print)

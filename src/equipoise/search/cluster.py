@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ import torch
 
 from equipoise.training.problem import Problem
 
-from .driver import Train
-from .generations import Assignment, Result, SearchError
-from .member import Setting, keeping, train_member
+from .generations import Result, SearchError
+from .member import Setting, keeping
+from .retrain import Retrained
+from .work import Task, Work, work
 
 _TRIES = 5  # of an assignment, before a worker that dies again and again ends the search
 _REACH_SECONDS = 30.0
@@ -82,14 +83,14 @@ class Worker:
         self._setting = setting
         self._directory = Path(directory)
 
-    def train(self, assignment: Assignment) -> dict[str, Any]:
-        """The result of an assignment, as plain values."""
-        return train_member(self._make, self._setting, assignment, self._directory).to_dict()
+    def work(self, task: Task) -> Result | Retrained:
+        """What came of a task."""
+        return work(self._make, self._setting, task, self._directory)
 
 
 @contextmanager
-def workers(job: Job, place: Place, say: Callable[[str], None] = lambda text: None) -> Iterator[Train]:
-    """Start Ray, or join a cluster, and give what trains the members of a generation there.
+def workers(job: Job, place: Place, say: Callable[[str], None] = lambda text: None) -> Iterator[Work]:
+    """Start Ray, or join a cluster, and give what does tasks there.
 
     A worker that dies, with its node or alone, is replaced, and its member goes on from its last checkpoint.
 
@@ -106,7 +107,7 @@ def workers(job: Job, place: Place, say: Callable[[str], None] = lambda text: No
     _connect(ray, place)
     pool = _Pool(ray, job, place, say)
     try:
-        yield pool.train
+        yield pool.work
     finally:
         pool.close()
         ray.shutdown()
@@ -135,38 +136,36 @@ class _Pool:
         self._say = say
         self._idle: list[_Hand] = []
 
-    def train(self, assignments: Sequence[Assignment]) -> Iterator[Result]:
-        """Each result as it comes; see `driver.Train`."""
-        waiting = list(assignments)
-        tries = dict.fromkeys(range(len(waiting)), 0)
-        order = list(range(len(waiting)))
-        running: dict[Any, tuple[int, _Hand]] = {}
-        while order or running:
-            while order and len(running) < self._most:
-                place = order.pop(0)
+    def work(self, waiting: list[Any]) -> Iterator[Any]:
+        """Each result as it comes; see `work.Work`."""
+        tries: dict[str, int] = {}
+        running: dict[Any, tuple[Task, _Hand]] = {}
+        while waiting or running:
+            while waiting and len(running) < self._most:
+                task = waiting.pop(0)
                 hand = self._idle.pop() if self._idle else self._new()
-                running[hand.actor.train.remote(waiting[place])] = (place, hand)
+                running[hand.actor.work.remote(task)] = (task, hand)
             done = self._next(running)
-            place, hand = running.pop(done)
+            task, hand = running.pop(done)
             try:
                 found = self._ray.get(done)
             except self._ray.exceptions.RayActorError as error:
                 if "creation task" in str(error):  # it could not begin, and no other would
                     raise SearchError(f"A worker should be able to start. {error}") from error
-                tries[place] += 1
-                self._lost(waiting[place], tries[place], error)
-                order.insert(0, place)
+                tries[task.label] = tries.get(task.label, 0) + 1
+                self._lost(task.label, tries[task.label], error)
+                waiting.insert(0, task)
                 continue
             except self._ray.exceptions.RayTaskError as error:
                 raise error.as_instanceof_cause() from None
             self._idle.append(hand)
-            yield Result.from_dict(found)
+            yield found
 
     def _new(self) -> _Hand:
         actor = self._actor.remote(*self._arguments)
         return _Hand(actor, actor.__ray_ready__.remote())
 
-    def _next(self, running: Mapping[Any, tuple[int, _Hand]]) -> Any:
+    def _next(self, running: Mapping[Any, tuple[Task, _Hand]]) -> Any:
         """What is done first; idle workers make room where one cannot start, on a cluster that has lost a node."""
         while True:
             done, _ = self._ray.wait(list(running), num_returns=1, timeout=_LOOK_SECONDS)
@@ -178,14 +177,13 @@ class _Pool:
                 self._say(f"There is no room for another worker; {self._most} go on.")
                 self.close()
 
-    def _lost(self, assignment: Assignment, tries: int, error: Exception) -> None:
-        name = f"member {assignment.member} in generation {assignment.generation}"
+    def _lost(self, name: str, tries: int, error: Exception) -> None:
         if tries >= _TRIES:
             raise SearchError(
-                f"A worker should outlive its member. The one of {name} died {tries} times: {error}. If memory is "
+                f"A worker should outlive its task. The one of {name} died {tries} times: {error}. If memory is "
                 "short, take fewer workers or a smaller network; then resume."
             ) from error
-        self._say(f"The worker of {name} died; the member goes on from its last checkpoint.")
+        self._say(f"The worker of {name} died; that goes on from its last checkpoint.")
 
     def close(self) -> None:
         """Let the idle actors go."""

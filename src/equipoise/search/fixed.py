@@ -1,4 +1,4 @@
-"""Searches that leave the weights of a run alone: a random sample, a grid, and successive halving of a sample."""
+"""Searches that leave the weights of a run alone: a random sample, a grid, and successive halving in step."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .generations import Assignment, Result, SearchError, ranked, stream
-from .weights import Weights, drawn, uniform
+from .generations import Assignment, Result, SearchError, point_of, ranked, stream
+from .space import Point, Space
 
 _MOST = 10_000  # points of a grid
 
@@ -18,28 +18,31 @@ class Candidates:
     """Every candidate is trained to the end, and the best one is the result.
 
     Args:
-        weights: of each candidate.
+        candidates: points of the space.
         epochs: of the training.
 
     Raises:
         SearchError: without a candidate or an epoch.
     """
 
-    weights: Sequence[Weights]
+    candidates: Sequence[Point]
     epochs: int
 
     def __post_init__(self) -> None:
-        if not self.weights or self.epochs < 1:
+        if not self.candidates or self.epochs < 1:
             raise SearchError(
                 "A search should have at least 1 candidate and 1 epoch. "
-                f"Found {len(self.weights)} and {self.epochs}."
+                f"Found {len(self.candidates)} and {self.epochs}."
             )
+
+    @property
+    def members(self) -> int:
+        """Assignments of the whole search."""
+        return len(self.candidates)
 
     def propose(self, history: Sequence[Sequence[Result]]) -> list[Assignment]:
         """All candidates at once; see `Algorithm`."""
-        if history:
-            return []
-        return [Assignment(0, k, weights, 0, self.epochs) for k, weights in enumerate(self.weights)]
+        return [] if history else beginners(self.candidates, self.epochs)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Halving:
     Hyperparameter Tuning, MLSys 2020, https://arxiv.org/abs/1810.05934, Section 3.1.
 
     Args:
-        weights: of each candidate.
+        candidates: points of the space.
         epochs: of the training.
         first: epochs of the first rung r.
         reduction: eta, at least 2.
@@ -64,20 +67,19 @@ class Halving:
         SearchError: on a number out of its range.
     """
 
-    weights: Sequence[Weights]
+    candidates: Sequence[Point]
     epochs: int
     first: int
     reduction: int = 3
 
     def __post_init__(self) -> None:
-        if not self.weights:
-            raise SearchError("A search should have at least 1 candidate. Found none.")
-        if not 1 <= self.first < self.epochs:
-            raise SearchError(
-                f"`first` should be at least 1 epoch and less than the {self.epochs} of the run. Found {self.first}."
-            )
-        if self.reduction < 2:
-            raise SearchError(f"`reduction` should be at least 2. Found {self.reduction}.")
+        check_rungs(len(self.candidates), self.epochs, self.first, self.reduction)
+
+    @property
+    def members(self) -> int:
+        """Assignments of the whole search, if none diverges."""
+        rungs = range(len(rung_ends(self.epochs, self.first, self.reduction)))
+        return sum(math.ceil(len(self.candidates) / self.reduction**rung) for rung in rungs)
 
     def propose(self, history: Sequence[Sequence[Result]]) -> list[Assignment]:
         """The next rung; see `Algorithm`.
@@ -85,29 +87,66 @@ class Halving:
         Raises:
             SearchError: if every candidate of the last rung diverged.
         """
-        rung = len(history)
-        begin, end = (self._epochs(k) for k in (rung - 1, rung))
+        ends = rung_ends(self.epochs, self.first, self.reduction)
         if not history:
-            return [Assignment(0, k, weights, 0, end) for k, weights in enumerate(self.weights)]
-        if begin == self.epochs:
+            return beginners(self.candidates, ends[0])
+        if len(history) == len(ends):
             return []
-        good = [one.assignment for one in ranked(history[-1]) if one.score is not None]
+        good = [one for one in ranked(history[-1]) if one.score is not None]
         if not good:
-            raise SearchError(f"Every candidate diverged in rung {rung - 1}: lower the learning rate.")
-        kept = sorted(good[: math.ceil(len(self.weights) / self.reduction**rung)], key=lambda one: one.member)
-        return [Assignment(rung, one.member, one.weights, begin, end, one.member) for one in kept]
-
-    def _epochs(self, rung: int) -> int:
-        return min(self.first * self.reduction**rung, self.epochs) if rung >= 0 else 0
-
-
-def sample(count: int, candidates: int, floor: float, seed: int) -> list[Weights]:
-    """Weights drawn uniformly from the simplex of m = `count`, the uniform ones first; see `weights.drawn`."""
-    draws = (drawn(count, floor, stream(seed, 0, k)) for k in range(1, candidates))
-    return [uniform(count), *draws][:candidates]
+            raise SearchError(
+                f"Every candidate diverged in rung {len(history) - 1}: lower the learning rate."
+            )
+        few = math.ceil(len(self.candidates) / self.reduction ** len(history))
+        kept = sorted(good[:few], key=lambda one: one.assignment.member)
+        return [promoted(one, ends[len(history)]) for one in kept]
 
 
-def grid(count: int, parts: int, *, inner: bool = True) -> list[Weights]:
+def check_rungs(candidates: int, epochs: int, first: int, reduction: int) -> None:
+    """Refuse rungs that are none.
+
+    Raises:
+        SearchError: naming the number that is out of its range.
+    """
+    if candidates < 1:
+        raise SearchError("A search should have at least 1 candidate. Found none.")
+    if not 1 <= first < epochs:
+        raise SearchError(
+            f"`first` should be at least 1 epoch and less than the {epochs} of the run. Found {first}."
+        )
+    if reduction < 2:
+        raise SearchError(f"`reduction` should be at least 2. Found {reduction}.")
+
+
+def rung_ends(epochs: int, first: int, reduction: int) -> list[int]:
+    """The epochs after which candidates are compared: r, r eta, r eta^2, ..., and the last one."""
+    found = [first]
+    while found[-1] < epochs:
+        found.append(min(found[-1] * reduction, epochs))
+    return found
+
+
+def beginners(points: Sequence[Point], end: int, generation: int = 0) -> list[Assignment]:
+    """New networks at these points, trained until an epoch."""
+    return [
+        Assignment(generation, k, point.weights, 0, end, None, point.settings)
+        for k, point in enumerate(points)
+    ]
+
+
+def promoted(result: Result, end: int) -> Assignment:
+    """The same candidate in the next rung."""
+    one, point = result.assignment, point_of(result.assignment)
+    return Assignment(one.generation + 1, one.member, point.weights, one.end, end, one.member, point.settings)
+
+
+def sample(space: Space, candidates: int, seed: int) -> list[Point]:
+    """Points drawn from the space, uniform weights with the defaults of all settings first."""
+    draws = (space.drawn(stream(seed, 0, k)) for k in range(1, candidates))
+    return [space.uniform(), *draws][:candidates]
+
+
+def grid(count: int, parts: int, *, inner: bool = True) -> list[Point]:
     """All weights that are multiples of 1 / parts, in lexicographic order.
 
     There are C(parts - 1, m - 1) without zeros, and C(parts + m - 1, m - 1) with them.
@@ -132,5 +171,6 @@ def grid(count: int, parts: int, *, inner: bool = True) -> list[Weights]:
     found = []
     for chosen in bars:
         edges = (-1, *chosen, free + count - 1)
-        found.append(tuple((b - a - 1 + least) / parts for a, b in itertools.pairwise(edges)))
+        weights = tuple((b - a - 1 + least) / parts for a, b in itertools.pairwise(edges))
+        found.append(Point(weights, {}))
     return found

@@ -62,18 +62,18 @@ def generations(results: Sequence[Result]) -> list[list[Result]]:
     return [[row[member] for member in sorted(row)] for row in found]
 
 
-def still_to_do(proposed: Sequence[Assignment], results: Sequence[Result]) -> list[Assignment]:
-    """What of a generation has no result yet.
+def check_results(proposed: Sequence[Assignment], results: Sequence[Result]) -> list[Assignment]:
+    """What of the proposals has no result yet.
 
     Raises:
         SearchError: if a result is of another assignment, so the directory is of another search.
     """
-    done = {(one.assignment.generation, one.assignment.member): one.assignment for one in results}
-    for assignment in proposed:
-        found = done.get((assignment.generation, assignment.member), assignment)
-        if found != assignment:
+    expected = {one.place: one for one in proposed}
+    for found in (one.assignment for one in results):
+        if expected.get(found.place) != found:
             raise SearchError(
-                f"Generation {assignment.generation}, member {assignment.member} should be {assignment}. Found {found} "
-                "in the directory: it is of another search, so take another directory."
+                f"Generation {found.generation}, member {found.member} should be {expected.get(found.place)}. Found "
+                f"{found} in the directory: it is of another search, so take another directory."
             )
-    return [one for one in proposed if (one.generation, one.member) not in done]
+    done = {one.assignment.place for one in results}
+    return [one for one in proposed if one.place not in done]

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from equipoise.training.setup import stream_seed
 
+from .space import Point
 from .weights import Weights
 
 
@@ -34,6 +35,7 @@ class Assignment:
         begin: epochs that its network has been trained for.
         end: epochs that it has been trained for afterwards.
         parent: the member of the generation before whose network, optimizer and method go on; None for a new network.
+        settings: other settings that are searched, by name, such as lr.
     """
 
     generation: int
@@ -42,6 +44,17 @@ class Assignment:
     begin: int
     end: int
     parent: int | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+        return f"member {self.member} in generation {self.generation}"
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Generation and member: no two assignments of a search have the same."""
+        return self.generation, self.member
 
 
 @dataclass(frozen=True)
@@ -83,10 +96,31 @@ class Result:
 
 
 class Algorithm(Protocol):
-    """Decides what the members of the next generation do."""
+    """Decides what the members of the next generation do, once the one before is whole."""
+
+    @property
+    def members(self) -> int:
+        """About how many assignments the search has."""
 
     def propose(self, history: Sequence[Sequence[Result]]) -> list[Assignment]:
         """The next generation, a function of the finished ones alone; empty when the search is over."""
+
+
+@runtime_checkable
+class Asynchronous(Protocol):
+    """Decides what follows from each result, without waiting for others."""
+
+    @property
+    def members(self) -> int:
+        """About how many assignments the search has."""
+
+    def ready(self, results: Sequence[Result]) -> list[Assignment]:
+        """All assignments that the results, in the order in which they came, allow, those of the results included."""
+
+
+def point_of(assignment: Assignment) -> Point:
+    """Where in the space an assignment is."""
+    return Point(assignment.weights, assignment.settings)
 
 
 def stream(seed: int, generation: int, member: int) -> torch.Generator:
@@ -105,22 +139,25 @@ def ranked(results: Sequence[Result]) -> list[Result]:
 
 
 def best_of(history: Sequence[Sequence[Result]]) -> Result:
-    """The best member of the last generation.
+    """The best of the members that were trained for longest.
 
     Raises:
         SearchError: if there is none that has not diverged.
     """
-    if not history or (first := ranked(history[-1])[0]).score is None:
+    found = [one for row in history for one in row if one.score is not None]
+    longest = max((one.assignment.end for one in found), default=0)
+    last = [one for one in found if one.assignment.end == longest]
+    if not last or (first := ranked(last)[0]).score is None:
         raise SearchError(
             "The search should have a member that did not diverge. Found none: lower the learning rate."
         )
     return first
 
 
-def schedule_of(history: Sequence[Sequence[Result]], result: Result) -> list[tuple[int, Weights]]:
-    """The weights that led to a result: (first epoch, weights) for each generation of its ancestry, from epoch 0 on."""
+def schedule_of(history: Sequence[Sequence[Result]], result: Result) -> list[tuple[int, Point]]:
+    """The points that led to a result: (first epoch, point) for each generation of its ancestry, from epoch 0 on."""
     found = [result]
     while (parent := found[-1].assignment.parent) is not None:
         before = history[found[-1].assignment.generation - 1]
         found.append(next(other for other in before if other.assignment.member == parent))
-    return [(one.assignment.begin, one.assignment.weights) for one in reversed(found)]
+    return [(one.assignment.begin, point_of(one.assignment)) for one in reversed(found)]

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
+
+import torch
 
 from equipoise.core import MethodSpec
 from equipoise.core.names import check_known
@@ -19,9 +21,11 @@ from equipoise.training.outcome import DivergedError, Hooks
 from equipoise.training.problem import Problem
 from equipoise.training.storage import storing
 
-from .generations import Assignment, Result
+from .generations import Assignment, Result, point_of
+from .gradients import gradient_norms
 from .holdout import HeldOut
-from .weights import Weights
+from .ranking import Rank, score_of
+from .space import Point
 
 Act = Literal["losses", "sampling"]
 
@@ -35,27 +39,36 @@ class Setting:
         act: what weights act on: the "losses" (the method becomes `constant`), or the "sampling" of domains (the
             option `weights` of the problem).
         fraction: of the training samples that members are trained on.
+        rank: what members are compared by; see `ranking`.
+        measured: whether members measure their gradients at the end; see `gradients`.
 
     Raises:
-        ValueError: on another `act`.
+        ValueError: on another `act` or `rank`.
     """
 
     config: RunConfig
     act: Act
     fraction: float = 0.7
+    rank: Rank = "delta_m"
+    measured: bool = False
 
     def __post_init__(self) -> None:
-        check_known("`act`", self.act, ("losses", "sampling"))
+        check_known("`act`", self.act, get_args(Act))
+        check_known("`rank`", self.rank, get_args(Rank))
 
-    def with_weights(self, weights: Weights) -> RunConfig:
-        """The configuration of a run with these weights."""
+    def at(self, point: Point) -> RunConfig:
+        """The configuration of a run at a point: its weights, its learning rate, the method's hyper-parameters."""
+        settings = dict(point.settings)
+        changes: dict[str, Any] = {"lr": settings.pop("lr", self.config.lr)}
+        spec = MethodSpec.parse(self.config.method)
+        spec = MethodSpec(spec.name, {**spec.kwargs, **settings}, spec.wrappers)
         if self.act == "losses":
             # m p_i, so that uniform weights are those of `ls` and the learning rate means the same for all.
-            scaled = [weight * len(weights) for weight in weights]
-            method = MethodSpec("constant", {"weights": scaled}).label
-            return self.config.model_copy(update={"method": method})
-        options = {**self.config.options, "weights": list(weights)}
-        return self.config.model_copy(update={"options": options})
+            scaled = [weight * len(point.weights) for weight in point.weights]
+            spec = MethodSpec("constant", {"weights": scaled})
+        else:
+            changes["options"] = {**self.config.options, "weights": list(point.weights)}
+        return self.config.model_copy(update={**changes, "method": spec.label})
 
 
 Make = Callable[[Mapping[str, Any]], Problem]
@@ -91,7 +104,7 @@ def train_member(
         FileNotFoundError: if the checkpoint of the parent is not there.
     """
     began = time.perf_counter()
-    config = setting.with_weights(assignment.weights)
+    config = setting.at(point_of(assignment))
     path = checkpoint_of(directory, assignment.generation, assignment.member)
     if assignment.parent is not None:
         _inherit(checkpoint_of(directory, assignment.generation - 1, assignment.parent), path)
@@ -99,9 +112,12 @@ def train_member(
     folder = directory / "members" / path.stem
     try:
         trainer = Trainer(problem, config, folder, path, hooks, adopt=True)
-        metrics, score = trainer.advance(assignment.end)
+        metrics, _ = trainer.advance(assignment.end)
     except (DivergedError, NotFiniteError):
         return Result(assignment, None, {}, time.perf_counter() - began)
+    score = score_of(setting.rank, problem, metrics)
+    if setting.measured:
+        metrics = metrics | gradient_norms(problem, trainer.model, torch.device(config.device), config.seed)
     return Result(assignment, score, metrics, time.perf_counter() - began)
 
 

@@ -1,26 +1,23 @@
-"""All that a search is a function of, checked, and the file that keeps it."""
+"""All that a search is a function of, checked."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from equipoise.build import METHODS, hyper_parameters
+from equipoise.core import MethodSpec
 from equipoise.core.names import check_known
-from equipoise.training.config import RunConfig, Settings
-from equipoise.training.storage import LOCK, storing
+from equipoise.problems.registry import problem_class
+from equipoise.training.config import Field, RunConfig, Settings
+from equipoise.training.problem import description
 
-from .fixed import Candidates, Halving, grid, sample
-from .generations import Algorithm, SearchError
+from .algorithms import ALGORITHMS, Name, SearchAlgorithm, algorithm_of
+from .generations import SearchError
 from .member import Act, Setting
-from .pbt import PopulationBased
+from .ranking import Rank, check_rank
+from .space import Point, Range, Space
 from .weights import Exploration
-
-FILE = "search.json"
-Name = Literal["pbt", "random", "grid", "halving"]
-ALGORITHMS: tuple[str, ...] = get_args(Name)
 
 
 class SearchPlan(Settings):
@@ -29,22 +26,31 @@ class SearchPlan(Settings):
     Args:
         config: of a run with equal weights; its seed is that of all draws of the search too.
         names: of the tasks or domains that the weights are of.
-        algorithm: "pbt", "random", "grid" or "halving".
+        algorithm: one of `ALGORITHMS`.
         act: what weights act on: "losses", or the "sampling" of domains.
-        population: members (pbt), candidates (random, halving), or parts into which a grid divides 1.
-        interval: epochs between two comparisons (pbt), or of the first rung (halving).
+        rank: what members are compared by: "delta_m", "mean", "worst" or "pareto"; see `ranking`.
+        tune: bounds of other settings that are searched too, by name: "lr", and with act="sampling" hyper-parameters
+            of the method.
+        population: members (pbt, pb2), candidates (random, halving, asha, bohb), or parts into which a grid divides 1.
+        interval: epochs between two comparisons (pbt, pb2), of the first rung (halving, asha, bohb), or of the short
+            run (gradients).
         fraction: of the training samples that members are trained on; the rest compares them.
-        quantile: part of the population that is replaced at a time (pbt).
+        quantile: part of the population that is replaced at a time (pbt, pb2).
         kind: of a move, "multiplicative" or "lognormal".
         resample: probability of a fresh draw in place of a move.
         floor: of each weight, in units of the uniform one.
         seeds: how often each variant is trained anew.
+        restarts: whether networks with uniform weights and other seeds are trained for as many epochs as the search
+            took, so that uniform weights have the same compute.
+        transferred: schedules by variant, (first epoch, weights, settings), from another search (transfer).
     """
 
     config: RunConfig
     names: tuple[str, ...]
     algorithm: Name = "pbt"
     act: Act = "losses"
+    rank: Rank = "delta_m"
+    tune: dict[str, tuple[float, float]] = Field(default_factory=dict)
     population: int = 8
     interval: int = 1
     fraction: float = 0.7
@@ -53,34 +59,68 @@ class SearchPlan(Settings):
     resample: float = 0.25
     floor: float = 0.1
     seeds: int = 3
+    restarts: bool = True
+    transferred: dict[str, list[tuple[int, list[float], dict[str, float]]]] = Field(default_factory=dict)
 
-    def setting(self, seed: int | None = None) -> Setting:
-        """What members have in common, with another seed if one is given."""
-        config = self.config if seed is None else self.config.model_copy(update={"seed": seed})
-        return Setting(config, self.act, self.fraction)
+    def setting(self) -> Setting:
+        """What members have in common."""
+        return Setting(self.config, self.act, self.fraction, self.rank, self.algorithm == "gradients")
 
-    def decides(self) -> Algorithm:
+    def space(self) -> Space:
+        """Where members may be.
+
+        Raises:
+            SearchError: on a number out of its range.
+        """
+        try:
+            how = Exploration(kind=self.kind, resample=self.resample, floor=self.floor)
+            ranges = (Range(name, *bounds, self._default(name)) for name, bounds in self.tune.items())
+            return Space(len(self.names), how, tuple(ranges))
+        except ValueError as error:
+            raise SearchError(str(error)) from error
+
+    def decides(self) -> SearchAlgorithm:
         """Who decides what members do.
 
         Raises:
             SearchError: on a number out of its range.
         """
-        count, epochs, seed = len(self.names), self.config.train.epochs, self.config.seed
-        if self.algorithm == "pbt":
-            how = self._exploration()
-            return PopulationBased(count, self.population, epochs, self.interval, seed, self.quantile, how)
-        if self.algorithm == "grid":
-            return Candidates(grid(count, self.population), epochs)
-        candidates = sample(count, self.population, self._exploration().floor, seed)
-        if self.algorithm == "halving":
-            return Halving(candidates, epochs, self.interval)
-        return Candidates(candidates, epochs)
+        return algorithm_of(
+            self.algorithm,
+            self.space(),
+            names=self.names,
+            epochs=self.config.train.epochs,
+            seed=self.config.seed,
+            population=self.population,
+            interval=self.interval,
+            quantile=self.quantile,
+        )
 
-    def _exploration(self) -> Exploration:
-        try:
-            return Exploration(kind=self.kind, resample=self.resample, floor=self.floor)
-        except ValueError as error:
-            raise SearchError(str(error)) from error
+    def given(self) -> dict[str, list[tuple[int, Point]]]:
+        """The variants that came from another search."""
+        return {
+            name: [(begin, Point(tuple(weights), settings)) for begin, weights, settings in rows]
+            for name, rows in self.transferred.items()
+        }
+
+    def _default(self, name: str) -> float:
+        """The value of a setting in a run of its own."""
+        if name == "lr":
+            return self.config.lr
+        spec = MethodSpec.parse(self.config.method)
+        known = hyper_parameters(METHODS[spec.name])
+        if self.act == "losses" or name not in known:
+            names = [] if self.act == "losses" else list(known)
+            raise SearchError(
+                f"`tune` should be of lr{''.join(f', {one}' for one in names)}, with act={self.act}. Found {name}."
+            )
+        default = spec.kwargs.get(name, known[name].default)
+        if isinstance(default, bool) or not isinstance(default, float):
+            raise SearchError(
+                f"`tune` should be of settings that are no whole numbers and have a default. Found {name}={default!r}: "
+                f"set it with --method {spec.name}:{name}=VALUE."
+            )
+        return default
 
 
 def make_search(config: RunConfig, names: Sequence[str], given: Mapping[str, Any]) -> SearchPlan:
@@ -104,67 +144,19 @@ def make_search(config: RunConfig, names: Sequence[str], given: Mapping[str, Any
         raise SearchError(f"`seeds` should be at least 1. Found {plan.seeds}.")
     if config.train.max_steps is not None:
         raise SearchError("A search goes by epochs: `max_steps` should be left out, and `epochs` be fewer.")
+    if plan.act == "losses" and MethodSpec.parse(config.method).label != "ls":
+        raise SearchError(
+            f"`method` should be ls where weights act on losses. Found {config.method}: take act=sampling."
+        )
+    if plan.tune and plan.algorithm in ("grid", "transfer"):
+        raise SearchError(
+            f"`tune` should be left out with algorithm={plan.algorithm}. Found {', '.join(plan.tune)}."
+        )
+    if plan.rank == "pareto" and plan.algorithm in ("pb2", "asha", "bohb"):
+        raise SearchError(
+            f"`rank` should be one number for algorithm={plan.algorithm}. Found pareto: take pbt, halving or random."
+        )
+    problem = description(problem_class(config.problem), config.options)
+    check_rank(plan.rank, problem)
     plan.decides()
     return plan
-
-
-def keep_plan(plan: SearchPlan, directory: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
-    """Write the plan into a new directory, or compare it with the one that is there.
-
-    Args:
-        plan: of the search.
-        directory: of the search; made if it is not there.
-        facts: command, versions and commit, kept beside the plan and not compared.
-        resume: whether to go on in a directory that was begun.
-
-    Raises:
-        SearchError: if the directory holds another search or anything else, or was begun and `resume` is not set.
-        StorageError: if it cannot be written.
-    """
-    path = directory / FILE
-    if not path.exists():
-        others = (
-            sorted(one.name for one in directory.iterdir() if one.name != LOCK) if directory.exists() else []
-        )
-        if others:
-            raise SearchError(
-                f"{directory} should be new, empty, or hold a search. Found {', '.join(others[:5])} and no {FILE}: "
-                "choose another one with --out."
-            )
-        with storing(path):
-            directory.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_suffix(".tmp")
-            fresh.write_text(json.dumps({"plan": plan.model_dump(), **facts}, indent=1))
-            os.replace(fresh, path)
-        return
-    _compare(read_plan(directory), plan, directory)
-    if not resume:
-        raise SearchError(
-            f"{directory} was begun with this search: add --resume to go on, or choose another one with --out."
-        )
-
-
-def read_plan(directory: Path) -> SearchPlan:
-    """The plan of a directory.
-
-    Raises:
-        SearchError: if there is none, or it cannot be read.
-    """
-    path = directory / FILE
-    try:
-        return SearchPlan.read(json.loads(path.read_text())["plan"])
-    except FileNotFoundError:
-        raise SearchError(f"`{path}` should exist: {directory} holds no search.") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise SearchError(f"`{path}` should hold the plan of a search. {error}") from error
-
-
-def _compare(old: SearchPlan, new: SearchPlan, directory: Path) -> None:
-    before, after = (json.loads(plan.model_dump_json()) for plan in (old, new))
-    changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
-    if changed:
-        lines = "".join(f"\n  {line}" for line in changed)
-        raise SearchError(
-            f"{directory} holds another search. From it to this one changes:{lines}\n"
-            "Choose another directory with --out, or the same settings."
-        )

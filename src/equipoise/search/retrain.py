@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 import json
-import math
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from equipoise.engine.checks import NotFiniteError
 from equipoise.training.checkpoint import remove_checkpoint
 from equipoise.training.loop import Trainer
-from equipoise.training.outcome import Hooks, Outcome
+from equipoise.training.outcome import DivergedError, Hooks, Outcome
 from equipoise.training.storage import append_line, storing, whole_lines
 
-from .generations import Result, SearchError, best_of, schedule_of
+from .generations import Result, SearchError, best_of, point_of, schedule_of
 from .member import Make, Setting
-from .weights import Weights, uniform
+from .ranking import score_of
+from .space import Point
 
 FILE = "retrained.jsonl"
-Schedule = Sequence[tuple[int, Weights]]
-# 97.5 % points of Student's t with 1, 2, ... degrees of freedom; Abramowitz and Stegun, table 26.10.
-_T = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-)
-_T_LARGE = 1.960
+Schedule = Sequence[tuple[int, Point]]
+
+
+@dataclass(frozen=True)
+class Anew:
+    """A network to train on the whole training part.
+
+    Args:
+        variant: "uniform", "constant", "schedule", or "restart" for one more network with uniform weights.
+        seed: of the run.
+        schedule: (first epoch, point), the first one from epoch 0.
+    """
+
+    variant: str
+    seed: int
+    schedule: Schedule
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+        return f"{self.variant} weights, seed {self.seed}"
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Variant and seed: no two have the same."""
+        return self.variant, self.seed
 
 
 @dataclass(frozen=True)
@@ -46,56 +52,95 @@ class Retrained:
     """One network that was trained on the whole training part.
 
     Args:
-        variant: "uniform", "constant" or "schedule".
+        variant: as `Anew.variant`.
         seed: of the run.
-        score: of the validation part at the selected epoch, lower is better.
+        score: of the test part at the selected epoch, lower is better; None if the network diverged.
         metrics: of the test part, by name.
         seconds: of its steps.
+        validation: the score of the validation part, by which the epoch was selected.
     """
 
     variant: str
     seed: int
-    score: float
+    score: float | None
     metrics: Mapping[str, float]
     seconds: float
+    validation: float | None = None
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The mean difference of two variants over the same seeds, with its 95 % interval.
+def variants(history: Sequence[Sequence[Result]], uniform: Point) -> dict[str, list[tuple[int, Point]]]:
+    """What is trained anew: uniform weights, the best member's last point, and the schedule that led to it.
+
+    Constant weights or a schedule that are the same as the one before are left out.
 
     Args:
-        mean: of the differences.
-        half: of the interval's width; infinite with one seed.
+        history: of the search.
+        uniform: the uniform weights; the other settings are those of member 0 where it was trained for longest.
     """
-
-    mean: float
-    half: float
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return abs(self.mean) > self.half
-
-
-def variants(history: Sequence[Sequence[Result]]) -> dict[str, list[tuple[int, Weights]]]:
-    """What is trained anew: uniform weights, the best member's last ones, and the schedule that led to it."""
     best = best_of(history)
-    weights = best.assignment.weights
-    return {
-        "uniform": [(0, uniform(len(weights)))],
-        "constant": [(0, weights)],
+    own = [one for row in history for one in row if one.assignment.weights == uniform.weights]
+    if own:
+        longest = max(own, key=lambda one: (one.score is not None, one.assignment.end))
+        uniform = point_of(longest.assignment)
+    found = {
+        "uniform": [(0, uniform)],
+        "constant": [(0, point_of(best.assignment))],
         "schedule": _shortened(schedule_of(history, best)),
     }
+    return without_repeats(found)
 
 
-def _shortened(schedule: Schedule) -> list[tuple[int, Weights]]:
+def without_repeats(
+    found: Mapping[str, list[tuple[int, Point]]],
+) -> dict[str, list[tuple[int, Point]]]:
+    """The variants that differ from all before them."""
+    kept: dict[str, list[tuple[int, Point]]] = {}
+    for name, schedule in found.items():
+        if schedule not in kept.values():
+            kept[name] = schedule
+    return kept
+
+
+def stretched(schedule: Schedule, epochs: int, whole: int) -> list[tuple[int, Point]]:
+    """A schedule of a run of so many epochs, for one that has `whole`: each change at the same part of the run."""
+    found: dict[int, Point] = {}
+    for begin, point in schedule:
+        found[round(begin * whole / epochs)] = point
+    return _shortened([(begin, point) for begin, point in sorted(found.items()) if begin < whole])
+
+
+def _shortened(schedule: Schedule) -> list[tuple[int, Point]]:
     """The same without entries that change nothing."""
     kept = [schedule[0]]
     for entry in schedule[1:]:
         if entry[1] != kept[-1][1]:
             kept.append(entry)
     return kept
+
+
+def train_anew(
+    make: Make, setting: Setting, anew: Anew, directory: Path, hooks: Hooks | None = None
+) -> Retrained:
+    """Train one network on the whole training part, from wherever a kill has left it, and read the test part.
+
+    Args:
+        make: builds the problem from options.
+        setting: of the search; the seed is that of `anew`.
+        anew: what to train.
+        directory: of the search; logs and checkpoint lie in its folder `retrained`.
+        hooks: what the caller wants to hear and say.
+
+    Raises: see `retrain`, but for a network that diverged, which is a result.
+    """
+    config = setting.config.model_copy(update={"seed": anew.seed})
+    where = directory / "retrained" / f"{anew.variant}-seed{anew.seed}"
+    try:
+        outcome = retrain(make, replace(setting, config=config), anew.schedule, where, hooks)
+    except (DivergedError, NotFiniteError):
+        return Retrained(anew.variant, anew.seed, None, {}, 0.0)
+    test = outcome.metrics["test"]
+    score = score_of(setting.rank, make(setting.at(anew.schedule[0][1]).options), test)
+    return Retrained(anew.variant, anew.seed, score, test, outcome.seconds, outcome.validation_score)
 
 
 def retrain(
@@ -106,13 +151,14 @@ def retrain(
     Args:
         make: builds the problem from options.
         setting: of the search, with the seed of this run.
-        schedule: (first epoch, weights), the first one from epoch 0.
+        schedule: (first epoch, point), the first one from epoch 0.
         where: a folder for logs and checkpoint.
         hooks: what the caller wants to hear and say.
 
     Raises:
         SearchError: if the schedule does not begin at epoch 0, or its epochs do not rise.
         InterruptedRunError: if `hooks.stop` said so; it can go on.
+        DivergedError, NotFiniteError: as `Trainer.run`.
     """
     begins = [begin for begin, _ in schedule]
     epochs = setting.config.train.epochs
@@ -121,36 +167,14 @@ def retrain(
             f"A schedule should begin at epoch 0 and rise to less than {epochs}. Found changes at epochs {begins}."
         )
     checkpoint = where / "checkpoint.pt"
-    for k, (_, weights) in enumerate(schedule):
-        config = setting.with_weights(weights)
+    for k, (_, point) in enumerate(schedule):
+        config = setting.at(point)
         trainer = Trainer(make(config.options), config, where, checkpoint, hooks, adopt=True)
         if k + 1 < len(schedule):
             trainer.advance(begins[k + 1])
     outcome = trainer.run()
     remove_checkpoint(checkpoint)
     return outcome
-
-
-def compared(scores: Sequence[float], others: Sequence[float]) -> Comparison:
-    """How much lower the first scores are than the others, of the same seeds: the paired t interval of 95 %.
-
-    With the n differences d_i = s_i - o_i, mean(d) +- t_{0.975, n-1} std(d) / sqrt(n).
-
-    Raises:
-        ValueError: if there are none, or not equally many.
-    """
-    if not scores or len(scores) != len(others):
-        raise ValueError(
-            f"`scores` and `others` should be equally many. Found {len(scores)} and {len(others)}."
-        )
-    differences = [score - other for score, other in zip(scores, others, strict=True)]
-    count = len(differences)
-    if count == 1:
-        return Comparison(differences[0], math.inf)
-    quantile = _T[count - 2] if count - 2 < len(_T) else _T_LARGE
-    return Comparison(
-        statistics.fmean(differences), quantile * statistics.stdev(differences) / math.sqrt(count)
-    )
 
 
 def read_retrained(directory: Path) -> list[Retrained]:

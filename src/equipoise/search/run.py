@@ -1,25 +1,43 @@
-"""A whole search: members, then networks that are trained anew, then what it was worth."""
+"""A whole search: members, then networks that are trained anew."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-from equipoise.training.metrics import delta_m
-from equipoise.training.outcome import Hooks
-from equipoise.training.problem import Description, Problem, description
+from equipoise.training.outcome import Hooks, Progress
+from equipoise.training.problem import Problem, description
 
 from .cluster import Job, Place, workers
-from .driver import Train, run_search
-from .generations import Assignment, Result, best_of, schedule_of
-from .member import keeping, train_member
+from .driver import Compare, run_search
+from .generations import Assignment, Result
+from .member import keeping
 from .plan import SearchPlan
-from .retrain import Comparison, Retrained, append_retrained, compared, read_retrained, retrain, variants
-from .weights import Weights, uniform
+from .ranking import pareto
+from .retrain import Anew, Retrained, Schedule, append_retrained, read_retrained, stretched, variants
+from .work import Task, Work, work
 
-Say = Callable[[str], None]
+_RESTART_SEEDS = 1000  # from the first seed of the search to that of the first restart
+
+
+class Show(Protocol):
+    """Where a search tells how it goes."""
+
+    def stage(self, name: str, total: int, done: int) -> None:
+        """A stage begins, with so many tasks in all, of which some were done before."""
+
+    def progress(self, label: str, now: Progress) -> None:
+        """A task in this process is so far."""
+
+    def finished(self, text: str) -> None:
+        """A task has ended so."""
+
+    def say(self, text: str) -> None:
+        """Something that the user should know."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +45,18 @@ class Found:
     """What came of a search.
 
     Args:
-        weights: of the best member at its end.
-        schedule: (first epoch, weights) that led there.
+        history: every result of a member, by generation.
+        variants: what was trained anew: (first epoch, point), by name.
         retrained: every network that was trained anew.
-        gains: of each variant but the uniform one, its test score less that of uniform weights; below 0 is better.
-        epochs: that all members together were trained for, on their part of the data.
     """
 
-    weights: Weights
-    schedule: Sequence[tuple[int, Weights]]
+    history: Sequence[Sequence[Result]]
+    variants: Mapping[str, Schedule]
     retrained: Sequence[Retrained]
-    gains: Mapping[str, Comparison]
-    epochs: int
 
 
 def search(
-    plan: SearchPlan, problem: type[Problem], directory: Path, place: Place | None = None, say: Say = print
+    plan: SearchPlan, problem: type[Problem], directory: Path, show: Show, place: Place | None = None
 ) -> Found:
     """Run a search to its end and train anew, from wherever it was stopped.
 
@@ -50,111 +64,106 @@ def search(
         plan: of the search, kept in the directory already.
         problem: the class.
         directory: of the search.
+        show: told how it goes.
         place: workers on Ray, or None for this process alone.
-        say: told how it goes.
 
     Raises: see `run_search` and `workers`.
     """
-    algorithm = plan.decides()
-    with _trained_at(plan, problem, directory, place, say) as train:
-        history = run_search(algorithm, train, directory, lambda result: say(_line(plan, result)))
-    best = best_of(history)
-    retrained = _retrained(plan, problem, directory, history, say)
-    scores = {
-        name: [one.score for one in retrained if one.variant == name]
-        for name in dict.fromkeys(o.variant for o in retrained)
+    with _working(plan, problem, directory, show, place) as do:
+        history = _searched(plan, problem, directory, show, do)
+        chosen = chosen_variants(plan, history)
+        todo = to_train(plan, chosen, epochs_of(history))
+        known = [
+            one for one in read_retrained(directory) if (one.variant, one.seed) in {t.place for t in todo}
+        ]
+        done = {(one.variant, one.seed) for one in known}
+        show.stage("trained anew", len(todo), len(known))
+        for found in do([one for one in todo if one.place not in done]):
+            append_retrained(directory, found)
+            known.append(found)
+            show.finished(_told_anew(found))
+    order = [one.place for one in todo]
+    return Found(history, chosen, sorted(known, key=lambda one: order.index((one.variant, one.seed))))
+
+
+def epochs_of(history: Sequence[Sequence[Result]]) -> int:
+    """Epochs that all members together were trained for, on their part of the data."""
+    return sum(one.assignment.end - one.assignment.begin for row in history for one in row)
+
+
+def chosen_variants(plan: SearchPlan, history: Sequence[Sequence[Result]]) -> dict[str, Schedule]:
+    """What is trained anew, by name."""
+    uniform = plan.space().uniform()
+    return {**(plan.given() or variants(history, uniform))}
+
+
+def to_train(plan: SearchPlan, chosen: Mapping[str, Schedule], epochs: int) -> list[Anew]:
+    """Every variant with every seed, then restarts of the uniform one.
+
+    There are as many restarts as the search took trainings: its epochs, on its part of the data, in trainings.
+    """
+    first = plan.config.seed
+    found = [
+        Anew(name, seed, schedule)
+        for seed in range(first, first + plan.seeds)
+        for name, schedule in chosen.items()
+    ]
+    if plan.restarts and len(chosen) > 1:
+        more = math.ceil(epochs * plan.fraction / plan.config.train.epochs)
+        found += [Anew("restart", first + _RESTART_SEEDS + k, chosen["uniform"]) for k in range(more)]
+    return found
+
+
+def transferred(history: Sequence[Sequence[Result]], old: SearchPlan, epochs: int) -> dict[str, Any]:
+    """The variants of a search for a run of another length, as `SearchPlan.transferred` has them."""
+    found = variants(history, old.space().uniform())
+    rows = {name: stretched(schedule, old.config.train.epochs, epochs) for name, schedule in found.items()}
+    return {
+        name: [(begin, list(point.weights), dict(point.settings)) for begin, point in schedule]
+        for name, schedule in rows.items()
     }
-    gains = {name: compared(own, scores["uniform"]) for name, own in scores.items() if name != "uniform"}
-    epochs = sum(one.assignment.end - one.assignment.begin for row in history for one in row)
-    return Found(best.assignment.weights, schedule_of(history, best), retrained, gains, epochs)
 
 
-def _trained_at(
-    plan: SearchPlan, problem: type[Problem], directory: Path, place: Place | None, say: Say
-) -> AbstractContextManager[Train]:
+def _searched(
+    plan: SearchPlan, problem: type[Problem], directory: Path, show: Show, do: Work
+) -> list[list[Result]]:
+    algorithm = plan.decides()
+    show.stage("members", algorithm.members, 0)
+    metrics = [metric for task in description(problem, plan.config.options).tasks for metric in task.metrics]
+    compare: Compare = (lambda row: pareto(row, metrics)) if plan.rank == "pareto" else list
+    return run_search(algorithm, do, directory, lambda result: show.finished(_told(plan, result)), compare)
+
+
+def _working(
+    plan: SearchPlan, problem: type[Problem], directory: Path, show: Show, place: Place | None
+) -> AbstractContextManager[Work]:
     if place is not None:
-        return workers(Job(problem, plan.setting(), directory), place, say)
-    return _here(plan, problem, directory, say)
+        return workers(Job(problem, plan.setting(), directory), place, show.say)
+    return _here(plan, problem, directory, show)
 
 
 @contextmanager
-def _here(plan: SearchPlan, problem: type[Problem], directory: Path, say: Say) -> Iterator[Train]:
+def _here(plan: SearchPlan, problem: type[Problem], directory: Path, show: Show) -> Iterator[Work]:
     make = keeping(problem)
 
-    def train(assignments: Sequence[Assignment]) -> Iterator[Result]:
-        for one in assignments:
-            yield train_member(make, plan.setting(), one, directory, Hooks(say=say))
+    def do(waiting: list[Task]) -> Iterator[Result | Retrained]:
+        while waiting:
+            task = waiting.pop(0)
+            hooks = Hooks(lambda now, task=task: show.progress(task.label, now), say=show.say)  # type: ignore[misc]
+            yield work(make, plan.setting(), task, directory, hooks)
 
-    yield train
-
-
-def _retrained(
-    plan: SearchPlan, problem: type[Problem], directory: Path, history: Sequence[Sequence[Result]], say: Say
-) -> list[Retrained]:
-    """Every variant with every seed; a schedule or constant weights that are uniform ones are not trained twice."""
-    make = keeping(problem)
-    chosen = variants(history)
-    different = {
-        name: kept for name, kept in chosen.items() if name == "uniform" or kept != chosen["uniform"]
-    }
-    if different.get("schedule") == different.get("constant"):
-        different.pop("schedule", None)
-    described = description(problem, plan.config.options)
-    found = read_retrained(directory)
-    done = {(one.variant, one.seed) for one in found}
-    for seed in range(plan.config.seed, plan.config.seed + plan.seeds):
-        for name, schedule in different.items():
-            if (name, seed) in done:
-                continue
-            where = directory / "retrained" / f"{name}-seed{seed}"
-            outcome = retrain(make, plan.setting(seed), schedule, where, Hooks(say=say))
-            score = _score(described, outcome.metrics["test"])
-            one = Retrained(name, seed, score, outcome.metrics["test"], outcome.seconds)
-            append_retrained(directory, one)
-            found.append(one)
-            say(f"Trained anew with {name} weights, seed {seed}: test score {one.score:.2f}.")
-    return sorted(found, key=lambda one: (list(chosen).index(one.variant), one.seed))
+    yield do
 
 
-def _score(problem: Description, metrics: Mapping[str, float]) -> float:
-    """delta_m of test metrics against the problem's reference values, in percent; lower is better."""
-    known = [metric for task in problem.tasks for metric in task.metrics]
-    return delta_m(
-        [metrics[metric.name] for metric in known],
-        [problem.reference[metric.name] for metric in known],
-        [metric.higher_is_better for metric in known],
-    )
-
-
-def _line(plan: SearchPlan, result: Result) -> str:
-    one = result.assignment
-    weights = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(plan.names, one.weights, strict=True))
+def _told(plan: SearchPlan, result: Result) -> str:
+    one: Assignment = result.assignment
     told = "diverged" if result.score is None else f"score {result.score:.2f}"
     origin = "" if one.parent in (None, one.member) else f", from member {one.parent}"
-    return f"generation {one.generation}, member {one.member}{origin}, epoch {one.end}: {told} ({weights})"
+    point = [*zip(plan.names, one.weights, strict=True), *one.settings.items()]
+    words = ", ".join(f"{name} {value:.3g}" for name, value in point)
+    return f"generation {one.generation}, member {one.member}{origin}, epoch {one.end}: {told} ({words})"
 
 
-def sentences(plan: SearchPlan, found: Found) -> list[str]:
-    """The verdict in words."""
-    weights = ", ".join(
-        f"{name} {weight:.3f}" for name, weight in zip(plan.names, found.weights, strict=True)
-    )
-    told = [
-        f"Best member: {weights}.",
-        f"The search trained for {found.epochs} epochs on {100 * plan.fraction:g} % of the training part; a run has "
-        f"{plan.config.train.epochs}.",
-    ]
-    if found.weights == uniform(len(plan.names)):
-        told.append("The uniform member won: there are no constant weights to compare.")
-    for name, gain in found.gains.items():
-        if gain.half == float("inf"):
-            told.append(
-                f"{name} weights against uniform ones: {gain.mean:+.2f} with one seed, which tells nothing."
-            )
-            continue
-        words = ("better" if gain.mean < 0 else "worse") if gain.clear else "no clear difference"
-        told.append(
-            f"{name} weights against uniform ones, {plan.seeds} seeds: {gain.mean:+.2f} ± {gain.half:.2f} points of "
-            f"the test score (paired 95 % interval; lower is better): {words}."
-        )
-    return told
+def _told_anew(found: Retrained) -> str:
+    score = "diverged" if found.score is None else f"test score {found.score:.2f}"
+    return f"Trained anew with {found.variant} weights, seed {found.seed}: {score}."

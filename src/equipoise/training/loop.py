@@ -71,9 +71,9 @@ class Trainer:
         method = build_method(with_streams(spec, stream_seed(config.seed, "method")), len(chosen))
         self._loaders = problem.loaders(config.seed)
         self._batches = StepBatches(self._loaders, method.second_batch, self._device, config.train.accumulate)
-        self._model = problem.model(config.seed).to(self._device)
+        self.model = problem.model(config.seed).to(self._device)
         metrics = [metric for task in chosen for metric in task.metrics]
-        self._evaluation = Evaluation(problem, self._model, metrics, self._device)
+        self._evaluation = Evaluation(problem, self.model, metrics, self._device)
         self._prepare(method)
         self._best = Best()
         self._last = LastEpochs()
@@ -89,7 +89,7 @@ class Trainer:
         self._balancer = Balancer(
             method.to(self._device),
             tasks=self.tasks,
-            shared=self.problem.shared(self._model),
+            shared=self.problem.shared(self.model),
             scaler=scaler,
             accumulate=train.accumulate,
             memory=train.memory,
@@ -97,11 +97,11 @@ class Trainer:
         )
         learned = list(self._balancer.parameters())
         self._optimizer, self._scheduler = optimizer_of(
-            list(self._model.parameters()), learned, self.config, self._batches.steps_per_epoch, self.steps
+            list(self.model.parameters()), learned, self.config, self._batches.steps_per_epoch, self.steps
         )
         self._stepper = Stepper(
             self.problem,
-            self._model,
+            self.model,
             self._balancer,
             self._optimizer,
             self._batches,
@@ -165,7 +165,7 @@ class Trainer:
 
     def _train_epoch(self, log: RunLog) -> None:
         at = self._at
-        self._model.train()
+        self.model.train()
         epoch = self._batches.epoch(at.epoch, at.batch)
         while at.step < self.steps:
             began, waited = time.perf_counter(), epoch.waited
@@ -244,14 +244,14 @@ class Trainer:
         at.stale += 1
         if at.score < at.best_score:
             at.best_score, at.best_epoch, at.stale = at.score, at.epoch, 0
-            self._best.keep(metrics, self._model)
+            self._best.keep(metrics, self.model)
         return {**{f"val_{name}": value for name, value in metrics.items()}, "val_score": at.score}
 
     def _reported(self) -> tuple[dict[str, float], dict[str, float], int]:
         """Validation and test metrics, and the epoch that they are of; the model is then that epoch's."""
         if self.config.train.report == "last":
             return *self._last.means(), self._at.epoch - 1
-        self._model.load_state_dict(self._best.model)
+        self.model.load_state_dict(self._best.model)
         test = self._loaders.test
         same = test is self._loaders.validation
         found = dict(self._best.metrics) if same else self._evaluation.measure(test)
@@ -264,7 +264,7 @@ class Trainer:
         at.evaluation_seconds += time.perf_counter() - began
         trivial = self._evaluation.chosen(self.problem.trivial(self.config.seed))
         if len(self.tasks) == len(self.problem.tasks):
-            keep_pictures(self.problem, self._model, self._device, self._folder)
+            keep_pictures(self.problem, self.model, self._device, self._folder)
         return Outcome(
             metrics={"validation": validation, "test": test, "trivial": trivial},
             validation_score=self._evaluation.score(validation),
@@ -277,12 +277,12 @@ class Trainer:
             evaluation_seconds=at.evaluation_seconds,
             peak_memory_mb=self._memory.peak(at.peak_memory_mb),
             fallbacks=self._stepper.fallbacks,
-            parameters=sum(parameter.numel() for parameter in self._model.parameters()),
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
         )
 
     def _parts(self) -> dict[str, Stateful]:
         return {
-            "model": self._model,
+            "model": self.model,
             "best": self._best,
             "last": self._last,
             "optimizer": self._optimizer,

@@ -32,7 +32,8 @@ class Saver:
         config: of the run; another one's checkpoint is not used.
         device: of the run.
         say: told why a checkpoint is not used.
-        adopt: whether another configuration's checkpoint is used too.
+        adopt: whether another configuration's checkpoint is used too. The learning rate that it had fallen to is then
+            multiplied with the ratio of the two configurations' rates.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class Saver:
             return Position()
         for name, part in parts.items():
             part.load_state_dict(state[name])
+        if self._adopt:
+            _rescale(parts["optimizer"], self._config.lr / state["config"]["lr"])
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self._device)
@@ -92,3 +95,9 @@ class Saver:
             return RunConfig.read(config) == self._config
         except ValueError:
             return False
+
+
+def _rescale(optimizer: Stateful, ratio: float) -> None:
+    """Multiply the rate of the model's parameters; a schedule that sets it does so from its own."""
+    if isinstance(optimizer, torch.optim.Optimizer) and ratio != 1.0:
+        optimizer.param_groups[0]["lr"] *= ratio
