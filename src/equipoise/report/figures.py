@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -57,18 +57,28 @@ def draw_figures(summary: Summary, directory: Path) -> list[Drawing]:
     Raises:
         ImportError: without matplotlib; names what to install.
     """
+    return draw(lambda canvas: _plots(summary, directory, canvas), directory)
+
+
+def draw(plots: Callable[[Canvas], Iterable[Plot | None]], directory: Path) -> list[Drawing]:
+    """Write figures to `figures/` as PNG and SVG.
+
+    Args:
+        plots: lays them out; None is passed over.
+        directory: of the folder.
+
+    Raises:
+        ImportError: without matplotlib; names what to install.
+    """
     matplotlib = _matplotlib()
     folder = directory / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
-        drawings = [
-            _finish(plot, folder) for plot in _plots(summary, directory, partial(_canvas, matplotlib))
-        ]
-    return drawings
+        return [_finish(plot, folder) for plot in plots(partial(_canvas, matplotlib)) if plot is not None]
 
 
-def _plots(summary: Summary, directory: Path, canvas: Canvas) -> Iterator[Plot]:
-    plots = (
+def _plots(summary: Summary, directory: Path, canvas: Canvas) -> Iterable[Plot | None]:
+    return (
         plots_changes.spread(summary, canvas),
         plots_changes.changes(summary, canvas),
         plots_results.trade_off(summary, canvas),
@@ -82,7 +92,6 @@ def _plots(summary: Summary, directory: Path, canvas: Canvas) -> Iterator[Plot]:
         plots_cost.time_split(summary, canvas),
         plots_results.beside_published(summary, canvas),
     )
-    return (plot for plot in plots if plot is not None)
 
 
 def _finish(plot: Plot, folder: Path) -> Drawing:
