@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from equipoise.data.cache import data_root
-from equipoise.data.image_cache import ImageFiles, Images, Progress, cached_images, decode_images, load_images
+from equipoise.data.image_cache import ImageFiles, Progress, some_images
 
 ATTRIBUTES = (
     "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",
@@ -114,28 +114,14 @@ def load_celeba(
         threads,
         progress,
     )
-    chosen = torch.arange(len(rows)) if images is None else draw(lists.part[rows], images)
-    found, rows, chosen = _decoded(path, source, rows, chosen, whole=images is None)
+    drawn = None if images is None else draw(lists.part[rows], images)
+    found, held = some_images(path, source, drawn)
+    chosen = torch.arange(len(held)) if drawn is None else torch.searchsorted(held, drawn)
+    rows = rows[held]
     bad |= {lists.files[int(rows[row])]: why for row, why in found.bad.items()}
     _refuse(folder, bad, skip_bad)
     good = chosen[~torch.isin(chosen, torch.tensor(list(found.bad), dtype=torch.int64))]
     return Faces(found.pixels, lists.labels[rows], _parts(folder, lists.part[rows], good), bad)
-
-
-def _decoded(
-    path: Path, source: ImageFiles, rows: Tensor, chosen: Tensor, *, whole: bool
-) -> tuple[Images, Tensor, Tensor]:
-    """The images, the rows of the lists that they are, and which of them are wanted."""
-    if whole:
-        return cached_images(path, source), rows, chosen
-    cached = load_images(path, source)
-    if cached is not None:
-        wanted = set(chosen.tolist())
-        bad = {row: why for row, why in cached.bad.items() if row in wanted}
-        return cached._replace(bad=bad), rows, chosen
-    files = [source.files[row] for row in chosen.tolist()]
-    part = ImageFiles(files, source.size, threads=source.threads, progress=source.progress)
-    return decode_images(part), rows[chosen], torch.arange(len(chosen))
 
 
 def _parts(folder: Path, part: Tensor, good: Tensor) -> dict[str, Tensor]:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from equipoise.data.cache import data_root, load_tensors, save_tensors
+from equipoise.data.colour_domain import split_within_classes
 from equipoise.data.digits_source import Layout, from_counts, from_strokes, read_dat, resized
-from equipoise.data.mnist import CLASSES, MNIST_PACKAGE, SIDE, Images, Parts, load_mnist
+from equipoise.data.mnist import MNIST_PACKAGE, SIDE, Images, Parts, load_mnist
 from equipoise.data.mnist_source import mnist_facts
 from equipoise.data.packages import DataPackage, locate
 
@@ -127,17 +128,8 @@ def split_by_class(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Training, validation and test numbers, rising: of the n of a class round(n / 5) in the test part and
     round(n / 10) in the validation part, by a draw that is always the same.
     """
-    generator = torch.Generator().manual_seed(_SPLIT_SEED)
-    parts: tuple[list[Tensor], ...] = ([], [], [])
-    for k in range(CLASSES):
-        members = (labels == k).nonzero()[:, 0]
-        drawn = members[torch.randperm(len(members), generator=generator)]
-        test, validation = (round(len(drawn) * share) for share in (_TEST, _VALIDATION))
-        sizes = [len(drawn) - test - validation, validation, test]
-        for part, own in zip(parts, drawn.split(sizes), strict=True):
-            part.append(own)
-    train, held_out, unseen = (torch.cat(part).sort().values for part in parts)
-    return train, held_out, unseen
+    train, validation, test = split_within_classes(labels, (_VALIDATION, _TEST), _SPLIT_SEED)
+    return train, validation, test
 
 
 def without_repeats(parts: Parts, domain: str) -> DomainImages:

@@ -114,6 +114,33 @@ def cached_images(path: Path, source: ImageFiles) -> Images:
     return built
 
 
+def some_images(path: Path, source: ImageFiles, chosen: Tensor | None) -> tuple[Images, Tensor]:
+    """Decode all files into a cache, or get some of them: from the cache where there is one, or else without one.
+
+    Args:
+        path: of the cache file.
+        source: what there is to decode.
+        chosen: which files, numbers (k,), int64, ascending; None for all.
+
+    Returns:
+        The images, of which `bad` names chosen ones only, and the number (n,) of the file that each of them is.
+
+    Raises:
+        OSError: if the disk has no room for the cache.
+    """
+    everything = torch.arange(len(source.files))
+    if chosen is None:
+        return cached_images(path, source), everything
+    cached = load_images(path, source)
+    if cached is not None:
+        wanted = set(chosen.tolist())
+        return cached._replace(bad={row: why for row, why in cached.bad.items() if row in wanted}), everything
+    files = [source.files[row] for row in chosen.tolist()]
+    return decode_images(
+        ImageFiles(files, source.size, threads=source.threads, progress=source.progress)
+    ), chosen
+
+
 def _build(path: Path, source: ImageFiles) -> None:
     part = path.with_name(f"{path.name}.{zlib.crc32(source.fingerprint.encode()):08x}.part")
     done = _resumable(part, source)
