@@ -54,6 +54,7 @@ class Bandit:
         half = _CANDIDATES // 2
         candidates = [self.space.drawn(question.draws) for _ in range(half)]
         candidates += [self.space.moved(question.source, question.draws) for _ in range(half)]
+        candidates = [point for point in candidates if point not in question.taken]
         place = self._highest(points, times, gains, question, self.space.coordinates(candidates))
         return candidates[place]
 
