@@ -13,7 +13,7 @@ from equipoise.search.run import Found
 from equipoise.search.verdict import sentences
 
 from . import plots_search
-from .figures import Drawing, draw_plots
+from .figures import Drawing, draw
 from .style import Canvas, Plot
 
 
@@ -35,9 +35,9 @@ def write_search_page(plan: SearchPlan, found: Found, directory: Path) -> Path:
 
     def plots(canvas: Canvas) -> Iterable[Plot | None]:
         drawn = (plots_search.schedule, plots_search.members, plots_search.anew)
-        return (draw(plan, found, canvas) for draw in drawn)
+        return (one(plan, found, canvas) for one in drawn)
 
-    drawings = draw_plots(plots, directory)
+    drawings = draw(plots, directory)
     facts = json.loads((directory / FILE).read_text())
     target = directory / "search.md"
     write_atomically(target, "\n".join(_lines(plan, found, drawings, facts)))
