@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 import equipoise as eq
 import toy
-from equipoise import actions
+from equipoise import actions, parallel
 from equipoise.benchmark.records import read_plan, read_records
 from equipoise.cli import app
 from equipoise.problems.registry import PROBLEMS
@@ -67,7 +67,7 @@ def test_a_finished_benchmark_can_be_resumed_and_reported() -> None:
 
 @pytest.mark.usefixtures("_no_figures")
 def test_the_default_directory_names_problem_and_preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actions, "_cores", lambda: 1)
+    monkeypatch.setattr(parallel, "_cores", lambda: 1)
     assert run("bench", "toy", "--methods", "ls", "--baselines", "published").exit_code == 0
     assert len(read_records(Path("runs/toy-quick"))) == 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -27,7 +26,6 @@ from equipoise.report.verdict import verdict
 from equipoise.terminal import print_results, print_rows, say, showing
 from equipoise.training.problem import Checkable, Installable
 
-_MOST_JOBS = 8  # by default: each holds a copy of torch and of the network
 _COMMA = re.compile(r",(?![^\[]*\])")  # not within a list, as in constant:weights=[1,2]
 
 
@@ -87,14 +85,31 @@ def one_run(method: str, seed: int, lr: float | None, changes: Mapping[str, Any]
 
 
 def make_plan(
-    problem: str, preset: str, changed: Overrides, device: str, *, command: str, one_lr: bool = False
+    problem: str,
+    preset: str,
+    changed: Overrides,
+    device: str,
+    *,
+    command: str,
+    one_lr: bool = False,
+    elsewhere: bool = False,
 ) -> Plan:
-    """The checked plan; with `one_lr` the first of the preset's learning rates, if none is given."""
+    """The checked plan.
+
+    Args:
+        problem: its name.
+        preset: the budget.
+        changed: of the preset.
+        device: cpu, cuda, or nothing for cuda if there is one.
+        command: the command line.
+        one_lr: whether to take the first of the preset's learning rates, if none is given.
+        elsewhere: whether the runs are on other machines, which have GPUs.
+    """
     cls = _class(problem)
     planning.known(f"preset of {problem}", preset, cls.presets)
     if one_lr and not changed.lrs:
         changed = replace(changed, lrs=tuple(cls.presets[preset]["lrs"][:1]))
-    return planning.make_plan(cls, preset, changed, device=_device(device), command=command)
+    return planning.make_plan(cls, preset, changed, device=_device(device, elsewhere), command=command)
 
 
 def first_run_id(plan: Plan) -> str:
@@ -102,14 +117,10 @@ def first_run_id(plan: Plan) -> str:
     return planning.pending(plan, [])[0].run_id
 
 
-def run(plan: Plan, where: Path, *, resume: bool, retry: bool = False, jobs: int | None = 1) -> list[Record]:
-    """Run a plan while showing how it goes; None jobs are as many as the machine has cores, at most 8."""
-    if jobs is not None and jobs < 1:
-        raise PlanError(f"`jobs` should be at least 1. Found {jobs}.")
-    if jobs is None:
-        jobs = 1 if plan.config["device"] == "cuda" else min(_cores(), _MOST_JOBS)
+def run(plan: Plan, where: Path, how: How) -> list[Record]:
+    """Run a plan while showing how it goes."""
     with showing() as show:
-        return run_plan(plan, problem_class(plan.problem), where, show, How(resume, retry, jobs))
+        return run_plan(plan, problem_class(plan.problem), where, show, how)
 
 
 def failures(records: Sequence[Record]) -> list[str]:
@@ -243,13 +254,6 @@ def print_data(found: Mapping[str, Mapping[str, Any]]) -> None:
                 say(f"  {key}: {_plain(value)}")
 
 
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _class(problem: str) -> Any:
     try:
         return problem_class(problem)
@@ -257,8 +261,8 @@ def _class(problem: str) -> Any:
         raise PlanError(str(error)) from None
 
 
-def _device(name: str) -> str:
-    available = torch.cuda.is_available()
+def _device(name: str, elsewhere: bool) -> str:
+    available = elsewhere or torch.cuda.is_available()
     if name not in ("", "cpu", "cuda"):
         raise PlanError(f"`device` should be cpu or cuda. Found {name!r}.")
     if name == "cuda" and not available:

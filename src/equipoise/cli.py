@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from equipoise.command import (
+    Address,
     Baselines,
     Csv,
     Data,
@@ -15,6 +16,7 @@ from equipoise.command import (
     Directory,
     Epochs,
     Features,
+    Gpus,
     Jobs,
     Json,
     Lrs,
@@ -78,24 +80,34 @@ def bench(
     epochs: Epochs = None,
     settings: Settings = None,
     baselines: Baselines = "",
-    jobs: Jobs = None,
+    jobs: Jobs = "",
+    workers: Annotated[
+        int | None, typer.Option(help="With --jobs ray: runs at a time. [default: one per core, at most 8]")
+    ] = None,
+    address: Address = None,
+    gpus: Gpus = 0.0,
     device: Device = "",
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be run, and end.")] = False,
     debug: Debug = False,
 ) -> None:
     """Compare methods on a problem, with single-task baselines, over seeds; then write the report."""
     with errors_said(debug):
-        from equipoise import actions
+        from equipoise import actions, parallel
 
         own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
         changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
         overrides = actions.overrides(methods, seeds, lr, baselines, changes)
-        made = actions.make_plan(problem, preset, overrides, device, command=command_line())
+        elsewhere = gpus > 0
+        made = actions.make_plan(
+            problem, preset, overrides, device, command=command_line(), elsewhere=elsewhere
+        )
         where = out or Path("runs") / f"{problem}-{preset}"
         if plan:
             actions.print_plan(made, where)
             return
-        records = actions.run(made, where, resume=resume, retry=retry_failed, jobs=jobs)
+        device = made.config["device"]
+        how = parallel.how(jobs, device, workers, address, gpus, resume=resume, retry=retry_failed)
+        records = actions.run(made, where, how)
         actions.print_report(where)
         _end(actions.failures(records))
 
@@ -127,13 +139,14 @@ def train(
     """Train one model by one method and print its metrics."""
     with errors_said(debug):
         from equipoise import actions
+        from equipoise.benchmark.runner import How
 
         own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
         changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
         changed = actions.one_run(method, seed, lr, changes)
         made = actions.make_plan(problem, preset, changed, device, command=command_line(), one_lr=True)
         where = out or Path("runs") / f"{problem}-{preset}-{actions.first_run_id(made)}"
-        records = actions.run(made, where, resume=resume)
+        records = actions.run(made, where, How(resume=resume))
         actions.print_run(made, records, where)
         _end(actions.failures(records))
 

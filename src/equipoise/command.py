@@ -16,7 +16,7 @@ try:
 except ImportError:
     sys.exit('The command line needs typer and others: pip install "equipoise[cli]"')
 
-_USAGE_ERRORS = {"PlanError", "RunDirectoryError", "SearchError"}
+_USAGE_ERRORS = {"ClusterError", "PlanError", "RunDirectoryError", "SearchError"}
 _RESUMABLE = {"InterruptedRunError", "KeyboardInterrupt", "StorageError"}
 
 app = typer.Typer(
@@ -41,8 +41,12 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run directory
 Retry = Annotated[bool, typer.Option("--retry-failed", help="With --resume: run failed runs again.")]
 Baselines = Annotated[str, typer.Option(help="own, published or none. [default: the preset's]")]
 Jobs = Annotated[
-    int | None, typer.Option(help="Runs at a time. [default: one per core, at most 8; 1 on a GPU]")
+    str, typer.Option(help="Runs at a time, or ray. [default: one per core, at most 8; 1 on a GPU]")
 ]
+Address = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster, such as 10.0.0.1:6379 or auto. [default: this machine]")
+]
+Gpus = Annotated[float, typer.Option(help="On Ray: GPUs of a worker, 0.25 for four on one.")]
 Molecules = Annotated[int | None, typer.Option(help="How many molecules to sample (qm9, chemicals).")]
 Data = Annotated[Path | None, typer.Option(help="The folder of the data; see `equipoise data NAME`.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out and count what cannot be read.")]

@@ -11,12 +11,13 @@ from equipoise import actions
 from equipoise.benchmark import plan as planning
 from equipoise.benchmark.plan import Overrides
 from equipoise.benchmark.provenance import source_commit, versions
+from equipoise.cluster.connection import Place, check_device
 from equipoise.problems.registry import problem_class
-from equipoise.search.cluster import Place
 from equipoise.search.generations import SearchError
 from equipoise.search.kept import finished_history, keep_plan, read_plan, recorded
 from equipoise.search.plan import SearchPlan, make_search
 from equipoise.search.run import Found, search, transferred
+from equipoise.search.stored import storage_of
 from equipoise.search.verdict import sentences
 from equipoise.search_show import showing_search
 from equipoise.terminal import print_rows, say
@@ -24,25 +25,32 @@ from equipoise.training.config import RunConfig
 from equipoise.training.storage import held
 
 
-def base(problem: str, preset: str, changed: Overrides, device: str) -> tuple[RunConfig, list[str]]:
+def base(
+    problem: str, preset: str, changed: Overrides, device: str, *, elsewhere: bool
+) -> tuple[RunConfig, list[str]]:
     """The configuration of a run with equal weights, and the names of the tasks."""
-    plan = actions.make_plan(problem, preset, changed, device, command="", one_lr=True)
+    plan = actions.make_plan(problem, preset, changed, device, command="", one_lr=True, elsewhere=elsewhere)
     return planning.run_config(plan, planning.pending(plan, [])[0]), [task.name for task in plan.tasks]
 
 
-def place(workers: int | None, address: str | None, gpus: float) -> Place | None:
+def place(
+    workers: int | None, address: str | None, gpus: float, device: str, storage: str | None
+) -> Place | None:
     """Where members are trained; None for this process.
 
     Raises:
-        SearchError: if a cluster or GPUs are named, but no number of workers.
+        SearchError: if a cluster, GPUs or a storage are named, but no number of workers.
+        ClusterError: if a number is out of its range, or device and GPUs do not fit together.
     """
     if workers is None:
-        if address is not None or gpus:
+        if address is not None or gpus or storage is not None:
             raise SearchError(
-                "`workers` should be given with `address` or `gpus`: members at a time. Found none."
+                "`workers` should be given with `address`, `gpus` or `storage`: members at a time. Found none."
             )
         return None
-    return Place(workers=workers, address=address, gpus=gpus)
+    found = Place(workers=workers, address=address, gpus=gpus)
+    check_device(found, device)
+    return found
 
 
 def tuned(given: Sequence[str] | None) -> dict[str, tuple[float, float]] | None:
@@ -85,6 +93,7 @@ def run(
     where: Path,
     place: Place | None,
     *,
+    storage: str | None,
     command: str,
     resume: bool,
 ) -> None:
@@ -101,7 +110,7 @@ def run(
     with held(where, SearchError):
         keep_plan(plan, where, facts, resume=resume)
         with showing_search() as show:
-            found = search(plan, cls, where, show, place)
+            found = search(plan, cls, where, show, place, storage_of(where, storage))
     report(plan, found, where)
 
 

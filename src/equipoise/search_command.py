@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from equipoise.command import (
+    Address,
     Csv,
     Data,
     Debug,
     Device,
     Epochs,
     Features,
+    Gpus,
     Molecules,
     Out,
     Preset,
@@ -89,11 +91,12 @@ def search(
         int | None,
         typer.Option(help="Members at a time, on Ray. [default: none, one after the other in this process]"),
     ] = None,
-    address: Annotated[
+    address: Address = None,
+    gpus: Gpus = 0.0,
+    storage: Annotated[
         str | None,
-        typer.Option(help="Of a Ray cluster, such as 10.0.0.1:6379 or auto. [default: this machine]"),
+        typer.Option(help="Of checkpoints, such as s3://bucket/searches. [default: the run directory]"),
     ] = None,
-    gpus: Annotated[float, typer.Option(help="GPUs of a worker, 0.25 for four on one.")] = 0.0,
     out: Out = None,
     resume: Resume = False,
     data: Data = None,
@@ -115,7 +118,7 @@ def search(
         own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
         changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
         config, names = search_actions.base(
-            problem, preset, actions.one_run(method, seed, lr, changes), device
+            problem, preset, actions.one_run(method, seed, lr, changes), device, elsewhere=gpus > 0
         )
         given: dict[str, Any] = {
             "algorithm": algorithm,
@@ -127,6 +130,8 @@ def search(
         given |= {"rank": rank, "tune": search_actions.tuned(tune), "restarts": restarts}
         if transfer_from is not None:
             given |= search_actions.from_other(transfer_from, names, act, config.train.epochs)
-        place = search_actions.place(workers, address, gpus)
+        place = search_actions.place(workers, address, gpus, config.device, storage)
         where = out or Path("runs") / f"search-{problem}-{preset}"
-        search_actions.run(config, names, given, where, place, command=command_line(), resume=resume)
+        search_actions.run(
+            config, names, given, where, place, storage=storage, command=command_line(), resume=resume
+        )

@@ -153,7 +153,7 @@ def test_a_search_killed_without_warning_goes_on_to_the_same_end(tmp_path: Path)
             ["toy"],
             "A search should be able to split the training part of toy. Found a loader of the type ToyBatches",
         ),
-        (["tug", "--address", "10.0.0.1:6379"], "`workers` should be given with `address` or `gpus`"),
+        (["tug", "--address", "10.0.0.1:6379"], "`workers` should be given with `address`, `gpus` or `storage`"),
         (["tug", "--workers", "0"], "`workers` should be at least 1. Found 0."),
     ],
 )

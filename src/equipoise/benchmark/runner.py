@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from equipoise.cluster.connection import Place
 from equipoise.training.outcome import Hooks, InterruptedRunError, Progress
 from equipoise.training.problem import Preview, Previewed, Problem
 from equipoise.training.storage import StorageError, storing
@@ -20,6 +21,7 @@ from equipoise.training.storage import StorageError, storing
 from .directory import opened
 from .execute import clean_up, execute, failed
 from .plan import Run, left, pending
+from .ray_pool import RayPool
 from .records import Plan, Record, append_record
 from .workers import Event, Pool, Work
 
@@ -61,11 +63,13 @@ class How:
         resume: whether to go on in a directory that was begun.
         retry: whether to run again what failed before.
         jobs: how many runs at a time, each in a process of its own; 1 runs in this one.
+        place: where on Ray to run them instead, or None.
     """
 
     resume: bool = False
     retry: bool = False
     jobs: int = 1
+    place: Place | None = None
 
 
 def run_plan(
@@ -88,6 +92,7 @@ def run_plan(
         StorageError: if the directory cannot be written; nothing that was recorded is lost.
         InterruptedRunError: after Ctrl-C or SIGTERM; runs under way have written their checkpoints.
         WorkerError: if a worker process cannot set up the problem.
+        ClusterError: if runs on Ray are asked for and it cannot be started or reached.
     """
     how = how or How()
     if how.jobs < 1:
@@ -98,11 +103,11 @@ def run_plan(
         remaining = left(plan, job.records)
         show.began(len(job.records) + remaining, len(job.records))
         if remaining:
-            _run(job, problem, how.jobs)
+            _run(job, problem, how)
         return job.records
 
 
-def _run(job: _Job, problem: type[Problem], jobs: int) -> None:
+def _run(job: _Job, problem: type[Problem], how: How) -> None:
     options = dict(job.plan.config["options"])
     if "progress" in inspect.signature(problem).parameters:
         options["progress"] = job.show.loading
@@ -110,11 +115,11 @@ def _run(job: _Job, problem: type[Problem], jobs: int) -> None:
     if isinstance(prepared, Previewed):
         job.show.preview(prepared.preview())
     with _stop_signal(job.show) as stop:
-        if jobs == 1:
+        if how.jobs == 1 and how.place is None:
             _in_process(job, prepared, stop)
         else:
             del prepared  # it has filled the cache, which the workers read
-            _in_workers(job, problem, jobs, stop)
+            _in_workers(job, _pool(job, problem, how), stop)
 
 
 @dataclass
@@ -141,9 +146,14 @@ def _in_process(job: _Job, problem: Problem, stop: Callable[[], bool]) -> None:
         job.finish(execute(problem, job.plan, run, job.directory, hooks))
 
 
-def _in_workers(job: _Job, problem: type[Problem], jobs: int, stop: Callable[[], bool]) -> None:
-    threads = max(1, torch.get_num_threads() // jobs)
-    pool = Pool(Work(problem, job.plan, job.directory, threads), jobs)
+def _pool(job: _Job, problem: type[Problem], how: How) -> Pool | RayPool:
+    if how.place is not None:
+        return RayPool(Work(problem, job.plan, job.directory, how.place.threads), how.place)
+    threads = max(1, torch.get_num_threads() // how.jobs)
+    return Pool(Work(problem, job.plan, job.directory, threads), how.jobs)
+
+
+def _in_workers(job: _Job, pool: Pool | RayPool, stop: Callable[[], bool]) -> None:
     died: set[str] = set()
     try:
         while True:
@@ -158,7 +168,7 @@ def _in_workers(job: _Job, problem: type[Problem], jobs: int, stop: Callable[[],
         raise InterruptedRunError("Stopped. The runs under way have written their checkpoints.")
 
 
-def _submit(job: _Job, pool: Pool, stop: Callable[[], bool]) -> None:
+def _submit(job: _Job, pool: Pool | RayPool, stop: Callable[[], bool]) -> None:
     if stop():
         pool.stop()
         return

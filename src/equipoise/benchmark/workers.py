@@ -185,10 +185,11 @@ def _serve(pipe: Connection, work: Work, parent: int) -> None:
         return
     while (message := pipe.recv()) is not None:
         if isinstance(message, Run):  # else the order to stop came when the run had just ended
-            pipe.send(_one(problem, work, message, _hooks(pipe, message)))
+            pipe.send(one_run(problem, work, message, _hooks(pipe, message)))
 
 
-def _one(problem: Problem, work: Work, run: Run, hooks: Hooks) -> Event:
+def one_run(problem: Problem, work: Work, run: Run, hooks: Hooks) -> Event:
+    """Run one run, and tell how it ended: "record", "stopped" or "storage"."""
     try:
         return Event("record", run, execute(problem, work.plan, run, work.directory, hooks))
     except InterruptedRunError:

@@ -15,6 +15,8 @@ Train = Callable[[list[Assignment]], Iterator[Result]]
 """Takes from the front of a list until it is empty; the list may grow whenever a result has been given."""
 Compare = Callable[[Sequence[Result]], list[Result]]
 Hear = Callable[[Result], None]
+Forget = Callable[[Assignment], None]
+"""Removes the checkpoint that an assignment has left."""
 
 
 def run_search(
@@ -23,6 +25,7 @@ def run_search(
     directory: Path,
     hear: Hear = lambda result: None,
     compare: Compare = list,
+    forget: Forget | None = None,
 ) -> list[list[Result]]:
     """Run a search to its end, from wherever it was stopped.
 
@@ -36,6 +39,7 @@ def run_search(
         directory: of the search; must exist.
         hear: told of each new result.
         compare: gives results of one generation the scores that members are compared by.
+        forget: removes the checkpoint of an assignment; None if it lies in the directory.
 
     Returns:
         All results, by generation and member, with the scores that were recorded.
@@ -44,6 +48,7 @@ def run_search(
         SearchError: if the directory holds another search, or the search cannot go on.
         StorageError: if the directory cannot be written; nothing that was recorded is lost.
     """
+    forget = forget or (lambda one: remove_checkpoint(checkpoint_of(directory, *one.place)))
     ready = algorithm.ready if isinstance(algorithm, Asynchronous) else _in_step(algorithm, compare)
     results = read_results(directory)
     begun = check_results(ready(results), results)
@@ -58,10 +63,10 @@ def run_search(
         # What has been trained for longest goes first; the workers take from the front.
         waiting[:] = sorted([*waiting, *fresh], key=lambda one: (-one.generation, one.member))
         if fresh and not isinstance(algorithm, Asynchronous):
-            _let_go(directory, fresh[0].generation - 2, results)
+            _let_go(forget, fresh[0].generation - 2, results)
     history = generations(results)
     for generation in range(len(history) - 1):
-        _let_go(directory, generation, results)
+        _let_go(forget, generation, results)
     return history
 
 
@@ -83,8 +88,8 @@ def _in_step(algorithm: Algorithm, compare: Compare) -> Callable[[Sequence[Resul
     return ready
 
 
-def _let_go(directory: Path, generation: int, results: Sequence[Result]) -> None:
+def _let_go(forget: Forget, generation: int, results: Sequence[Result]) -> None:
     """Remove the checkpoints of a generation, from which nothing goes on any more."""
     for result in results:
         if result.assignment.generation == generation:
-            remove_checkpoint(checkpoint_of(directory, generation, result.assignment.member))
+            forget(result.assignment)

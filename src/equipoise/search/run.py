@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from equipoise.cluster.connection import Place
+from equipoise.cluster.storage import Storage
 from equipoise.training.outcome import Hooks, Progress
 from equipoise.training.problem import Problem, description
 
-from .cluster import Job, Place, workers
-from .driver import Compare, run_search
+from .driver import Compare, Forget, run_search
 from .generations import Assignment, Result
-from .member import keeping
+from .member import checkpoint_of, keeping
 from .plan import SearchPlan
 from .ranking import pareto
 from .retrain import Anew, Retrained, Schedule, append_retrained, read_retrained, stretched, variants
 from .work import Task, Work, work
+from .workers import Job, workers
 
 _RESTART_SEEDS = 1000  # from the first seed of the search to that of the first restart
 
@@ -56,7 +58,12 @@ class Found:
 
 
 def search(
-    plan: SearchPlan, problem: type[Problem], directory: Path, show: Show, place: Place | None = None
+    plan: SearchPlan,
+    problem: type[Problem],
+    directory: Path,
+    show: Show,
+    place: Place | None = None,
+    storage: Storage | None = None,
 ) -> Found:
     """Run a search to its end and train anew, from wherever it was stopped.
 
@@ -66,11 +73,12 @@ def search(
         directory: of the search.
         show: told how it goes.
         place: workers on Ray, or None for this process alone.
+        storage: of the checkpoints of members that are trained on Ray, or None for the directory.
 
     Raises: see `run_search` and `workers`.
     """
-    with _working(plan, problem, directory, show, place) as do:
-        history = _searched(plan, problem, directory, show, do)
+    with _working(Job(problem, plan.setting(), directory, storage), show, place) as do:
+        history = _searched(plan, problem, directory, show, do, storage)
         chosen = chosen_variants(plan, history)
         todo = to_train(plan, chosen, epochs_of(history))
         known = [
@@ -125,32 +133,37 @@ def transferred(history: Sequence[Sequence[Result]], old: SearchPlan, epochs: in
 
 
 def _searched(
-    plan: SearchPlan, problem: type[Problem], directory: Path, show: Show, do: Work
+    plan: SearchPlan,
+    problem: type[Problem],
+    directory: Path,
+    show: Show,
+    do: Work,
+    storage: Storage | None,
 ) -> list[list[Result]]:
     algorithm = plan.decides()
     show.stage("members", algorithm.members, 0)
     metrics = [metric for task in description(problem, plan.config.options).tasks for metric in task.metrics]
     compare: Compare = (lambda row: pareto(row, metrics)) if plan.rank == "pareto" else list
-    return run_search(algorithm, do, directory, lambda result: show.finished(_told(plan, result)), compare)
+    forget: Forget | None = None
+    if storage is not None:
+        forget = lambda one: storage.remove(checkpoint_of(directory, *one.place).stem)  # noqa: E731
+    hear = lambda result: show.finished(_told(plan, result))  # noqa: E731
+    return run_search(algorithm, do, directory, hear, compare, forget)
 
 
-def _working(
-    plan: SearchPlan, problem: type[Problem], directory: Path, show: Show, place: Place | None
-) -> AbstractContextManager[Work]:
-    if place is not None:
-        return workers(Job(problem, plan.setting(), directory), place, show.say)
-    return _here(plan, problem, directory, show)
+def _working(job: Job, show: Show, place: Place | None) -> AbstractContextManager[Work]:
+    return _here(job, show) if place is None else workers(job, place, show.say)
 
 
 @contextmanager
-def _here(plan: SearchPlan, problem: type[Problem], directory: Path, show: Show) -> Iterator[Work]:
-    make = keeping(problem)
+def _here(job: Job, show: Show) -> Iterator[Work]:
+    make = keeping(job.problem)
 
     def do(waiting: list[Task]) -> Iterator[Result | Retrained]:
         while waiting:
             task = waiting.pop(0)
             hooks = Hooks(lambda now, task=task: show.progress(task.label, now), say=show.say)  # type: ignore[misc]
-            yield work(make, plan.setting(), task, directory, hooks)
+            yield work(make, job.setting, task, job.directory, hooks)
 
     yield do
 

@@ -1,0 +1,1 @@
+"""Work on Ray, and checkpoints in a storage that its nodes share."""
