@@ -18,6 +18,7 @@ from equipoise.training.dense_metrics import (
     MEDIAN_ERROR_DEGREES,
     Average,
     DepthErrors,
+    MapErrors,
     NormalAngles,
     Segmentation,
 )
@@ -310,3 +311,19 @@ def test_classes_out_of_range_are_told(prediction: int, target: int) -> None:
         ValueError, match=r"classes from 0 to 4, or -1 in a target.* Found others at 2 pixels: check"
     ):
         metric.values()
+
+
+def test_the_error_of_maps_counts_every_pixel_the_same_or_every_batch() -> None:
+    """0 is a value like any other."""
+    batches = [torch.tensor([[0.0, 1.0, 5.0]]), torch.tensor([[2.0]])]
+    for average, expected in (("pixels", (0 + 1 + 5 + 2) / 4), ("batches", (2 + 2) / 2)):
+        metric = MapErrors(average=average)  # type: ignore[arg-type]
+        for target in batches:
+            metric.add(torch.zeros_like(target), target)
+        assert metric.values() == {"absolute_error": pytest.approx(expected)}
+    with pytest.raises(
+        ValueError, match=r"`prediction` should have the shape of `target`, \(1, 1\)\. Found \(1, 3\)\."
+    ):
+        metric.add(batches[0], batches[1])
+    with pytest.raises(ValueError, match=r"labelled pixels in at least one batch\. Found none\."):
+        MapErrors().values()

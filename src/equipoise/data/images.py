@@ -13,6 +13,7 @@ MEND = (
     "Reading images needs `pillow`, which is not installed. "
     'Run `pip install "equipoise[celeba]"` or `pip install "equipoise[earth]"`.'
 )
+_MODES = {8: ("L", "P"), 16: ("I;16", "I;16B", "I")}  # of Pillow: P holds numbers of a palette
 
 
 def can_read() -> bool:
@@ -52,6 +53,42 @@ def read_image(path: str | os.PathLike[str], *, size: tuple[int, int] | None = N
         colour = colour.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     pixels = torch.frombuffer(bytearray(colour.tobytes()), dtype=torch.uint8)
     return pixels.reshape(colour.height, colour.width, 3).permute(2, 0, 1).contiguous()
+
+
+def read_values(path: str | os.PathLike[str], bits: int) -> Tensor:
+    """Decode an image file of one channel whose numbers mean something else than brightness: depths, classes.
+
+    Args:
+        path: of the file.
+        bits: of a number, 8 or 16.
+
+    Returns:
+        int32 (H, W), the numbers as they are in the file.
+
+    Raises:
+        ModuleNotFoundError: if pillow is missing; the message names the extra.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no image, is cut short, is damaged where the decoder can tell, or has other channels or
+            bits.
+    """
+    Image = _pillow()
+    try:
+        with Image.open(path) as image:
+            if image.mode not in _MODES[bits]:
+                raise ValueError(
+                    f"it should have 1 channel of {bits} bits, but is of the mode {image.mode!r}"
+                )
+            values = image.convert("I") if bits == 16 else image
+            content = bytearray(values.tobytes())
+            shape = (image.height, image.width)
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"`{path}` should be a whole image file of numbers. Found that it cannot be read: {error}. Copy it again."
+        ) from error
+    kind = torch.int32 if bits == 16 else torch.uint8
+    return torch.frombuffer(content, dtype=kind).reshape(shape).to(torch.int32)
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:

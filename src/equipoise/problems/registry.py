@@ -19,6 +19,7 @@ PROBLEMS: dict[str, str] = {
     "cifar_stl": "equipoise.problems.cifar_stl:CifarStl",
     "domainnet": "equipoise.problems.domainnet:DomainNet",
     "office": "equipoise.problems.office:Office",
+    "taskonomy": "equipoise.problems.taskonomy:Taskonomy",
     "chemicals": "equipoise.problems.chemicals:Chemicals",
     "census": "equipoise.problems.census:Census",
     "table": "equipoise.problems.table:Table",

@@ -11,14 +11,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .dense_losses import depth_loss, normal_loss, segmentation_loss
-from .dense_metrics import Average, DepthErrors, NormalAngles, Segmentation
+from .dense_metrics import Average, DepthErrors, MapErrors, NormalAngles, Segmentation
 from .labels import LabelledLosses
 from .pictures import Kind, Picture
 from .task import Metric, Task
 
-DenseKind = Literal["classes", "depth", "normal"]
+DenseKind = Literal["classes", "depth", "normal", "map"]
 
-_PICTURED: dict[DenseKind, Kind] = {"classes": "classes", "depth": "scalar", "normal": "normal"}
+_PICTURED: dict[DenseKind, Kind] = {
+    "classes": "classes",
+    "depth": "scalar",
+    "normal": "normal",
+    "map": "scalar",
+}
 _STRIDE = 4  # every fourth row and column of an image says enough about its depths
 
 
@@ -30,12 +35,12 @@ class DenseTask:
         name: of the task.
         kind: "classes": targets (b, H, W) int64, -1 unlabelled, outputs logits (b, classes, H, W). "depth": both
             (b, 1, H, W), 0 unlabelled, any quantity on a ratio scale. "normal": both (b, 3, H, W), unit vectors,
-            0 unlabelled.
+            0 unlabelled. "map": both (b, 1, H, W), any quantity, every pixel labelled.
         metrics: what to report: name in `equipoise.training.dense_metrics` -> metric. Fractions are given times 100
             where the unit is "%".
         classes: of "classes", their number.
         class_names: for pictures.
-        unit: of "depth", for pictures.
+        unit: of "depth" and "map", for pictures.
     """
 
     name: str
@@ -54,10 +59,16 @@ class DenseTask:
         """The published loss () of this kind over labelled pixels."""
         if self.kind == "classes":
             return segmentation_loss(output, target)
-        return depth_loss(output, target) if self.kind == "depth" else normal_loss(output, target)
+        if self.kind == "normal":
+            return normal_loss(output, target)
+        return depth_loss(
+            output, target, None if self.kind == "depth" else torch.ones_like(target, dtype=torch.bool)
+        )
 
     def labelled(self, target: Tensor) -> Tensor:
         """Which pixels (b, H, W) have a label."""
+        if self.kind == "map":
+            return torch.ones_like(target[:, 0], dtype=torch.bool)
         return target != -1 if self.kind == "classes" else (target != 0).any(1)
 
 
@@ -168,8 +179,8 @@ class ConstantMaps(nn.Module):
 def constant_guess(tasks: Sequence[DenseTask], batches: Iterable[DenseBatch]) -> ConstantMaps:
     """The best constants for some training batches, from every fourth row and column.
 
-    The class that is most frequent; the median depth, which has the least mean absolute error; and the mean normal,
-    scaled to length 1, which has the greatest mean dot product.
+    The class that is most frequent; the median of a depth or map, which has the least mean absolute error; and the mean
+    normal, scaled to length 1, which has the greatest mean dot product.
 
     Args:
         tasks: of the problem.
@@ -200,7 +211,7 @@ def dense_pictures(tasks: Sequence[DenseTask], batch: DenseBatch, outputs: Seque
         truth, prediction = batch.targets[task.name], output
         if task.kind == "classes":
             prediction = output.argmax(1)
-        elif task.kind == "depth":
+        elif task.kind in ("depth", "map"):
             truth, prediction = torch.where(task.labelled(truth), truth[:, 0], torch.nan), output[:, 0]
         pictures.append(
             Picture(task.name, _PICTURED[task.kind], truth, prediction, task.class_names, task.unit)
@@ -208,10 +219,12 @@ def dense_pictures(tasks: Sequence[DenseTask], batch: DenseBatch, outputs: Seque
     return pictures
 
 
-def _meter(task: DenseTask, average: Average) -> Segmentation | DepthErrors | NormalAngles:
+def _meter(task: DenseTask, average: Average) -> Segmentation | DepthErrors | MapErrors | NormalAngles:
     if task.kind == "classes":
         return Segmentation(task.classes)
-    return DepthErrors(average=average) if task.kind == "depth" else NormalAngles(average=average)
+    if task.kind == "normal":
+        return NormalAngles(average=average)
+    return DepthErrors(average=average) if task.kind == "depth" else MapErrors(average=average)
 
 
 def _constant(task: DenseTask, values: Tensor) -> Tensor:
@@ -221,6 +234,6 @@ def _constant(task: DenseTask, values: Tensor) -> Tensor:
     if task.kind == "classes":
         frequent = values.flatten().bincount(minlength=task.classes).argmax()
         return functional.one_hot(frequent, task.classes).float()
-    if task.kind == "depth":
+    if task.kind in ("depth", "map"):
         return values.median(0).values
     return functional.normalize(values.double().mean(0), dim=0).float()

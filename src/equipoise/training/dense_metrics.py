@@ -135,6 +135,30 @@ class DepthErrors:
         return dict(zip(("absolute_error", "relative_error"), self._mean.values(), strict=True))
 
 
+class MapErrors:
+    """Mean absolute error of a map that has a value at every pixel, `|p - t|` with p predicted, t target.
+
+    Args:
+        average: see `DepthErrors`.
+
+    Raises:
+        ValueError: on another ``average``.
+    """
+
+    def __init__(self, *, average: Average = "pixels") -> None:
+        self._mean = _Mean(average)
+
+    def add(self, prediction: Tensor, target: Tensor) -> None:
+        """Add up one batch of maps of one shape; raises ValueError if the shapes differ."""
+        _same_shape(prediction, target)
+        error = (prediction.double() - target.double()).abs()
+        self._mean.add(error.sum()[None], torch.tensor(error.numel(), device=error.device))
+
+    def values(self) -> dict[str, float]:
+        """Return `absolute_error`; raises ValueError if there was no pixel."""
+        return {"absolute_error": self._mean.values()[0]}
+
+
 class NormalAngles:
     """Angle between predicted and true surface normals: mean, median, and the shares within 11.25, 22.5, 30 degrees.
 
