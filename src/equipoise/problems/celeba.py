@@ -1,4 +1,4 @@
-"""CelebA: forty binary attributes of a face, by one convolutional network."""
+"""CelebA: forty binary attributes of a face, by one network: convolutional as published, or a transformer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from equipoise.core.names import check_known
 from equipoise.data.cache import data_root
 from equipoise.data.celeba import (
     ATTRIBUTES,
@@ -23,11 +22,14 @@ from equipoise.data.celeba import (
     load_celeba,
 )
 from equipoise.data.images import MEND, can_read
-from equipoise.models.celeba_cnn import CelebACNN, Form
+from equipoise.models.celeba_cnn import CelebACNN
+from equipoise.models.resnet import HardSharing
 from equipoise.training.problem import Description, Loaders, Preview
 from equipoise.training.sampling import SampleBatches
-from equipoise.training.task import Metric, Task
+from equipoise.training.task import Task
 
+from .celeba_metrics import attribute_tasks, counts, values
+from .celeba_network import FaceNetwork
 from .celeba_presets import PRESETS
 
 _EVALUATION_BATCH = 512
@@ -54,6 +56,9 @@ class CelebA:
     since batch normalisation cannot take it. The learning rate of the `paper` preset is that of the paper, 1e-3; the
     code of FAMO has 3e-4 (`--lr 3e-4`).
 
+    With model="vit" and metric="accuracy" it is the CelebA of A. Royer et al., NeurIPS 2023,
+    https://arxiv.org/abs/2310.08910, as far as that is known to us; see the preset `vit` and `docs/protocols.md`.
+
     Args:
         data: the folder that holds `img_align_celeba`, `list_attr_celeba.txt` and `list_eval_partition.txt`, or None
             for the default one, where the cache is too.
@@ -61,8 +66,14 @@ class CelebA:
         images: how many to sample, in proportion from the three parts, or None for all 202,599. The sample does not
             depend on the seed of a run.
         batch_size: images per training step.
-        width: channels of the first convolution, 64 as published.
-        form: "code" for the 7 convolutions of the published code, "text" for the 5 of the paper.
+        model: "cnn" as published, "vit" or "resnet".
+        width: channels of the first convolution, 64 by default as published (cnn) and in a full network (resnet); of
+            all tokens, 384 as in ViT-S (vit).
+        depth: blocks, 12 by default as in ViT-S (vit); 26 (resnet), see `ResNet`.
+        patch: H = W of the patches, 4 (vit).
+        form: of the cnn: "code" for the 7 convolutions of the published code, which is the default, "text" for the 5 of
+            the paper.
+        metric: "f1", or "accuracy" in percent.
         skip_bad: leave out images whose file is missing or damaged.
         root: the folder of the cache, or None for the default one.
         workers: threads that read ahead.
@@ -75,10 +86,8 @@ class CelebA:
     """
 
     name: ClassVar[str] = "celeba"
-    tasks: tuple[Task, ...] = tuple(
-        Task(name, (Metric(name, higher_is_better=True, unit="F1"),)) for name in ATTRIBUTES
-    )
-    reference: Mapping[str, float] = dict.fromkeys(ATTRIBUTES, 1.0)
+    tasks: tuple[Task, ...] = attribute_tasks(None, "f1").tasks
+    reference: Mapping[str, float] = attribute_tasks(None, "f1").reference
     method_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "famo": {"weight_decay": 1e-3}  # FAMO, appendix; how many groups GO4Align took is not told
     }
@@ -91,8 +100,12 @@ class CelebA:
         attributes: Sequence[str] | None = None,
         images: int | None = None,
         batch_size: int = 256,
-        width: int = 64,
-        form: Form = "code",
+        model: str = "cnn",
+        width: int | None = None,
+        depth: int | None = None,
+        patch: int | None = None,
+        form: str | None = None,
+        metric: str = "f1",
         skip_bad: bool = False,
         root: str | None = None,
         workers: int = _WORKERS,
@@ -100,9 +113,12 @@ class CelebA:
     ) -> None:
         if batch_size < 2:
             raise ValueError(f"`batch_size` should be at least 2. Found {batch_size}.")
-        self.tasks, self.reference = _tasks(attributes)
+        described = attribute_tasks(attributes, metric)
+        self.tasks, self.reference, self._metric = described.tasks, described.reference, metric
         self._names = [task.name for task in self.tasks]
-        self._shape: dict[str, Any] = {"width": width, "form": form}
+        self._network = FaceNetwork(model, {"width": width, "depth": depth, "patch": patch}, form)
+        with torch.device("meta"):
+            self._network.build(1)  # says at once what is wrong with these sizes
         self._batch_size = batch_size
         self._workers = workers
         self.faces = load_celeba(
@@ -113,12 +129,12 @@ class CelebA:
 
     @classmethod
     def describe(cls, options: Mapping[str, Any]) -> Description:
-        """The tasks that the option `attributes` gives.
+        """The tasks that the options `attributes` and `metric` give.
 
         Raises:
-            ValueError: on an unknown attribute, one that comes twice, or none at all.
+            ValueError: on an unknown attribute or metric, one that comes twice, or none at all.
         """
-        return Description(*_tasks(options.get("attributes")))
+        return attribute_tasks(options.get("attributes"), options.get("metric", "f1"))
 
     @classmethod
     def data(cls) -> Mapping[str, Any]:
@@ -166,10 +182,10 @@ class CelebA:
         return Preview(("attribute", *shares), (*head, *rows), notes)
 
     def model(self, seed: int) -> nn.Module:
-        """The published network."""
+        """The network that the option `model` names."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return CelebACNN(tasks=len(self.tasks), **self._shape)
+            return self._network.build(len(self.tasks))
 
     def loaders(self, seed: int) -> Loaders:
         """The official partition, with training batches in the order of this seed."""
@@ -192,28 +208,36 @@ class CelebA:
         """Binary cross-entropy of each attribute."""
         targets = batch.labels.float().unbind(dim=1)
         found = zip(self._names, model(_scaled(batch.images)), targets, strict=True)
-        return {name: binary_cross_entropy_with_logits(logits, target) for name, logits, target in found}
+        return {
+            name: binary_cross_entropy_with_logits(logits.flatten(), target) for name, logits, target in found
+        }
 
     def shared(self, model: nn.Module) -> nn.Module:
         """The encoder."""
-        assert isinstance(model, CelebACNN)
+        assert isinstance(model, CelebACNN | HardSharing)
         return model.encoder
 
     def evaluate(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
-        """F1 of each attribute, as a fraction."""
-        counts = torch.zeros(2, len(self._names), dtype=torch.int64)
+        """The metric of each attribute."""
+        total = torch.zeros(2, len(self._names), dtype=torch.int64)
         for batch in loader:
-            positive = torch.stack(model(_scaled(batch.images)), dim=1) > 0  # a probability above 0.5
-            counts += _counts(positive, batch.labels).cpu()
-        return dict(zip(self._names, _f1(counts).tolist(), strict=True))
+            logits = [one.flatten() for one in model(_scaled(batch.images))]
+            positive = torch.stack(logits, dim=1) > 0  # a probability above 0.5
+            total += counts(self._metric, positive, batch.labels).cpu()
+        return self._named(total)
 
     def trivial(self, seed: int) -> dict[str, float]:
-        """Test F1 of guessing that all images have an attribute, or none, whichever is better in training."""
+        """The test metric of guessing that all images have an attribute, or none, whichever is better in training."""
         always = [torch.ones_like(self._labels[rows]) for rows in self.faces.parts.values()]
         train, _, test = (self._labels[rows] for rows in self.faces.parts.values())
-        better = _f1(_counts(always[0], train)) > _f1(_counts(~always[0], train))
-        found = _f1(_counts(always[2] & better, test))
-        return dict(zip(self._names, found.tolist(), strict=True))
+        all_of_them, none = (
+            values(self._metric, counts(self._metric, guess, train)) for guess in (always[0], ~always[0])
+        )
+        return self._named(counts(self._metric, always[2] & (all_of_them > none), test))
+
+    def _named(self, total: Tensor) -> dict[str, float]:
+        """The metric of each attribute by its name, of counts (2, m)."""
+        return dict(zip(self.reference, values(self._metric, total).tolist(), strict=True))
 
     def _read(self, index: Tensor) -> Batch:
         return Batch(self.faces.pixels[index], self._labels[index])
@@ -239,31 +263,6 @@ class CelebA:
                 )
 
 
-def _tasks(attributes: Sequence[str] | None) -> tuple[tuple[Task, ...], dict[str, float]]:
-    """The tasks of some attributes, and the reference values of their metrics."""
-    if attributes is None:
-        return CelebA.tasks, dict(CelebA.reference)
-    names = (
-        [name.strip() for name in attributes.split(",")] if isinstance(attributes, str) else list(attributes)
-    )
-    for name in names:
-        check_known("`attributes`, each of them,", name, ATTRIBUTES)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"`attributes` should be different names, at least 1. Found {names}.")
-    known = {task.name: task for task in CelebA.tasks}
-    return tuple(known[name] for name in names), dict.fromkeys(names, 1.0)
-
-
 def _scaled(images: Tensor) -> Tensor:
     """From 0 to 1, on the device of the images: a byte a value is a quarter of the transfer."""
     return images.float() / 255
-
-
-def _counts(positive: Tensor, labels: Tensor) -> Tensor:
-    """Twice the true positives, and all predicted and labelled positives (2, m), of bool (b, m)."""
-    return torch.stack([2 * (positive & labels).sum(0), positive.sum(0) + labels.sum(0)])
-
-
-def _f1(counts: Tensor) -> Tensor:
-    """F1 (m,) of counts (2, m), 0 where there is nothing to divide by."""
-    return counts[0].double() / counts[1].clamp(min=1)

@@ -52,4 +52,24 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "lrs": [1e-3, 3e-4],
         "seeds": 3,
     },
+    "vit": {  # ViT-S/4 as Royer et al., NeurIPS 2023; epochs, rate and batch are inferred, see docs/protocols.md
+        "options": {"model": "vit", "metric": "accuracy"},
+        "train": {
+            "epochs": 30,
+            "warmup_epochs": 5,
+            "schedule": "cosine",
+            "min_lr": 0.0,
+            "optimizer": "adamw",
+            "weight_decay": 1e-4,
+        },
+        "methods": [
+            "ls",
+            "imtl_l",
+            "cagrad",
+            "graddrop",
+            "pcgrad",
+        ],  # the rows of its table, but for the searches
+        "lrs": [1e-3],
+        "seeds": 1,
+    },
 }
