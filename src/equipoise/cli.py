@@ -37,8 +37,9 @@ from equipoise.command import (
     typer,
 )
 from equipoise.search_command import search
+from equipoise.study_command import study_app
 
-__all__ = ["app", "main", "search"]
+__all__ = ["app", "main", "search", "study_app"]
 
 
 @app.callback(invoke_without_command=True)

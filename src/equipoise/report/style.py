@@ -82,13 +82,14 @@ class Look:
 
 
 def looks(summary: Summary) -> dict[str, Look]:
-    """A look per method: six colours, then the same with another marker and dash; equal weights are grey."""
+    """A look per method, see `cycle`; equal weights are grey."""
     others = [label for label in summary.plan.methods if label != "ls"]
-    found = {
-        label: Look(_COLOURS[k % 6], _MARKERS[(k + k // 6) % 6], _DASHES[k // 6 % 3])
-        for k, label in enumerate(others)
-    }
-    return {"ls": Look(GREY, "X", "-"), **found}
+    return {"ls": Look(GREY, "X", "-"), **dict(zip(others, cycle(len(others)), strict=True))}
+
+
+def cycle(count: int) -> list[Look]:
+    """So many different looks: six colours, then the same with another marker and dash."""
+    return [Look(_COLOURS[k % 6], _MARKERS[(k + k // 6) % 6], _DASHES[k // 6 % 3]) for k in range(count)]
 
 
 def bare(axes: Any) -> None:

@@ -113,6 +113,14 @@ class Domains:
         for i in draws[start:].tolist():
             yield {self.names[i]: next(streams[i])}
 
+    def first(self, count: int) -> list[dict[str, Any]]:
+        """Each with a batch of every domain: their first `count` batches, whatever their weights."""
+        streams = [self._stream(i, 0) for i in range(len(self.names))]
+        return [
+            {name: next(stream) for name, stream in zip(self.names, streams, strict=True)}
+            for _ in range(count)
+        ]
+
     def split(self, fraction: float, seed: int) -> tuple[Domains, OneByOne]:
         """The same with this fraction of each domain's samples, and the rest, one domain after the other.
 
@@ -129,7 +137,10 @@ class Domains:
                 raise ValueError(
                     f"The loader of {name!r} should be SampleBatches to be split. Found {type(loader).__name__}."
                 )
-            first, rest[name] = loader.split(fraction, stream_seed(seed, f"split of {name}"))
+            try:
+                first, rest[name] = loader.split(fraction, stream_seed(seed, f"split of {name}"))
+            except ValueError as error:
+                raise ValueError(f"The samples of {name!r} cannot be split. {error}") from error
             kept[name] = Domain(first, len(first.part), domain.batch_size)
         samples = max(round(fraction * self.samples), 1)
         mixed = Domains(kept, seed=self._seed, weights=self._given, together=self._together, samples=samples)

@@ -1,0 +1,169 @@
+"""What `equipoise study` does, once its options are read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from equipoise import actions
+from equipoise.benchmark.plan import Run
+from equipoise.benchmark.provenance import source_commit, versions
+from equipoise.benchmark.records import Record
+from equipoise.benchmark.runner import Show as BenchmarkShow
+from equipoise.problems.registry import problem_class
+from equipoise.report.study_page import write_study
+from equipoise.search.genealogy import generations, read_results
+from equipoise.search.generations import best_of
+from equipoise.search.kept import read_plan
+from equipoise.study.analysis import analyse
+from equipoise.study.cell import CellResult
+from equipoise.study.make import Wanted, base_of, make_study
+from equipoise.study.plan import Cell, StudyError, StudyPlan
+from equipoise.study.run import keep_plan, run_study, write_findings
+from equipoise.study.verdict import verdicts
+from equipoise.terminal import say, showing
+from equipoise.training.outcome import Progress
+from equipoise.training.storage import held
+
+_MOST_JOBS = 8  # by default: each holds a copy of torch and of the network
+
+
+def plan_of(problem: str, preset: str, wanted: Wanted, device: str) -> StudyPlan:
+    """The checked plan of a study.
+
+    Raises:
+        PlanError: on anything that is wrong; the message says what to do.
+    """
+    try:
+        cls = problem_class(problem)
+    except ValueError as error:
+        raise StudyError(str(error)) from None
+    base, overrides = base_of(cls, preset, wanted)
+    return make_study(cls, preset, wanted, actions.make_plan(problem, base, overrides, device, command=""))
+
+
+def print_plan(plan: StudyPlan, where: Path) -> None:
+    """Print the plan as JSON, and how much it is to do."""
+    say(plan.model_dump_json(indent=1))
+    say(_amount(plan, where))
+
+
+def _amount(plan: StudyPlan, where: Path) -> str:
+    cells = plan.cells()
+    joint = sum(cell.joint for cell in cells)
+    steps = plan.steps
+    each = "" if steps is None else f" of {steps:,} steps"
+    few = (
+        f" Fewer than {plan.least_steps} steps: they would be left out of figures and verdicts."
+        if steps is not None and steps < plan.least_steps
+        else ""
+    )
+    return f"{len(cells)} cells{each} ({joint} joint, {len(cells) - joint} single) would go to {where}.{few}"
+
+
+def run(
+    plan: StudyPlan,
+    where: Path,
+    *,
+    jobs: int | None,
+    resume: bool,
+    retry: bool,
+    command: str,
+    search: Path | None,
+) -> list[str]:
+    """Run a study, write what it found, and print its verdicts.
+
+    Args:
+        plan: of the study.
+        where: its directory.
+        jobs: cells at a time; None for as many as the machine has cores, at most 8, and 1 on a GPU.
+        resume: whether to go on in a directory that was begun.
+        retry: whether to train again what failed before.
+        command: the command line.
+        search: the directory of a search whose winner is shown too, or None.
+
+    Returns:
+        A line for each cell that failed.
+    """
+    if search is not None:
+        read_plan(search)  # says at once that there is none
+        best_of(generations(read_results(search)))
+    if jobs is None:
+        jobs = 1 if plan.config.device == "cuda" else min(os.cpu_count() or 1, _MOST_JOBS)
+    facts = {"command": command, "versions": versions(), "git": source_commit()}
+    with held(where, StudyError), showing() as show:
+        keep_plan(plan, where, facts, resume=resume)
+        watch = _Watch(plan, show)
+        results = run_study(plan, problem_class(plan.config.problem), where, watch, jobs=jobs, retry=retry)
+    found = analyse(plan, results)
+    write_findings(found, where)
+    page = write_study(found, where, command, search)
+    for verdict in verdicts(found):
+        say(verdict.sentence)
+    if found.hidden:
+        say(f"{len(found.hidden)} of {len(results)} cells are left out; the page names them.")
+    say(f"Page: {page}")
+    return [f"  {result.cell.name}: {result.error}" for result in results if result.error is not None]
+
+
+class _Watch:
+    """Tells of cells in the words of a benchmark.
+
+    Args:
+        plan: of the study.
+        show: the progress bars or lines of a benchmark.
+    """
+
+    def __init__(self, plan: StudyPlan, show: BenchmarkShow) -> None:
+        self._plan = plan
+        self._show = show
+
+    def began(self, total: int, done: int) -> None:
+        """See `Show`."""
+        self._show.began(total, done)
+
+    def started(self, cell: Cell) -> None:
+        """See `Show`."""
+        self._show.started(self._run(cell))
+
+    def progress(self, cell: Cell, now: Progress) -> None:
+        """See `Show`."""
+        self._show.progress(self._run(cell), now)
+
+    def say(self, text: str) -> None:
+        """See `Show`."""
+        self._show.say(text)
+
+    def finished(self, result: CellResult, left: int) -> None:
+        """See `Show`."""
+        config = self._plan.config_of(result.cell)
+        record = Record(
+            run_id=result.cell.name,
+            problem=config.problem,
+            preset="",
+            method=config.method,
+            task=None,
+            seed=config.seed,
+            lr=config.lr,
+            status="ok" if result.error is None else "failed",
+            error=result.error,
+            metrics=result.metrics,
+            validation_score=result.score,
+            best_epoch=result.epochs,
+            epochs=result.epochs,
+            steps=result.steps,
+            seconds=result.seconds,
+            seconds_per_step=result.seconds / max(result.steps, 1),
+            peak_memory_mb=None,
+            fallbacks=0,
+            parameters=result.parameters,
+            config={},
+            versions={},
+            git=None,
+            started="",
+        )
+        self._show.finished(record, left)
+
+    def _run(self, cell: Cell) -> Run:
+        config = self._plan.config_of(cell)
+        return Run(cell.name, config.method, None, cell.seed, config.lr)

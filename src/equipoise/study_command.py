@@ -1,0 +1,122 @@
+"""The command `equipoise study`, with a command of its own for each study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from equipoise.command import (
+    Data,
+    Debug,
+    Device,
+    Epochs,
+    Out,
+    Preset,
+    Problem,
+    Resume,
+    Retry,
+    Settings,
+    app,
+    command_line,
+    errors_said,
+    typer,
+)
+
+study_app = typer.Typer(
+    help="Answer a question by many runs: scalarization.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(study_app, name="study")
+
+
+@study_app.callback()
+def study() -> None:
+    """Answer a question by many runs."""
+
+
+@study_app.command(
+    epilog="Examples:\n\nequipoise study scalarization digits --preset quick --jobs 2 --out runs/study-digits\n\n"
+    "equipoise study scalarization digits --depths 2,4 --widths 32,64 --grid 0.25,0.5,0.75 --pair mnist,pendigits\n\n"
+    "equipoise study scalarization census --depths 1,2 --widths 32,128 --epochs 20\n\n"
+    "Presets of its own: digits quick (half an hour on two cores), cifar_stl paper and domainnet paper (a cluster). "
+    "Elsewhere --preset is one of the problem's, and --depths and --widths are needed."
+)
+def scalarization(
+    problem: Problem,
+    preset: Preset = "quick",
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B", help="Two domains or tasks. Repeatable. [default: all pairs]"),
+    ] = None,
+    depths: Annotated[
+        str | None, typer.Option(help="Of the network, e.g. 3,6. [default: the preset's]")
+    ] = None,
+    widths: Annotated[str | None, typer.Option(help="Likewise, e.g. 48,96.")] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(help="Weights p of the first of two. [default: 0.25,0.35,0.5,0.65,0.75]"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="How many, from 0. [default: the preset's, else 1]")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the preset's first]")] = None,
+    act: Annotated[
+        str | None,
+        typer.Option(help="What p acts on: sampling or losses. [default: sampling where there are domains]"),
+    ] = None,
+    probe: Annotated[
+        int | None, typer.Option(help="Fixed batches that are measured after each epoch. [default: 8]")
+    ] = None,
+    least_steps: Annotated[
+        int | None, typer.Option(help="Cells with fewer are left out of figures. [default: 300]")
+    ] = None,
+    search: Annotated[
+        Path | None, typer.Option(help="A finished `equipoise search`, whose winner is shown too.")
+    ] = None,
+    out: Out = None,
+    resume: Resume = False,
+    retry_failed: Retry = False,
+    jobs: Annotated[
+        int | None, typer.Option(help="Cells at a time. [default: one per core, at most 8; 1 on a GPU]")
+    ] = None,
+    data: Data = None,
+    epochs: Epochs = None,
+    settings: Settings = None,
+    device: Device = "",
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be run, and end.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Weights against capacity: train pairs over a grid of weights and sizes of network, and say what holds."""
+    with errors_said(debug):
+        from equipoise import actions, study_actions
+        from equipoise.study.make import Wanted, numbers
+
+        folder = None if data is None else str(data.expanduser())
+        wanted = Wanted(
+            pairs=[tuple(name.strip() for name in text.split(",")) for text in pair or ()],
+            depths=numbers("depths", depths, int),
+            widths=numbers("widths", widths, int),
+            grid=numbers("grid", grid, float),
+            seeds=seeds,
+            lr=lr,
+            act=act,
+            probe=probe,
+            least_steps=least_steps,
+            settings=actions.settings(settings, data=folder, epochs=epochs),
+        )
+        made = study_actions.plan_of(problem, preset, wanted, device)
+        where = out or Path("runs") / f"study-{problem}-{preset}"
+        if plan:
+            study_actions.print_plan(made, where)
+            return
+        failed = study_actions.run(
+            made,
+            where,
+            jobs=jobs,
+            resume=resume,
+            retry=retry_failed,
+            command=command_line(),
+            search=search,
+        )
+        if failed:
+            typer.echo("\n".join([f"{len(failed)} cells failed:", *failed]), err=True)
+            raise typer.Exit(1)
