@@ -1,6 +1,6 @@
 """What only a CUDA device can show. `make test-cuda` runs it; test_same_on_cpu.py runs the same functions without one.
 
-Nobody has run this file yet: the machines of this project have no GPU. Where a test fails, doubt the test too.
+Run on an H200 (torch 2.11, Python 3.12) in November 2026; docs/design.md says what it found.
 """
 
 from __future__ import annotations

@@ -91,6 +91,8 @@ class Balancer:
         positive = method.needs_positive_losses or self.head_weights == "log"
         self._check = LossCheck(check_finite, method, positive, self._reader.tasks)
         self._splitter = Splitter(shared, self._reader.tasks)
+        for parameter in self._splitter.given[:1]:
+            method.to(parameter.device)  # before an optimizer that loads its state looks where weights are
         self._shards = shards_of(self._splitter.given, method, self._ranks)
         self._versions = {name: parameter._version for name, parameter in method.named_parameters()}
         self._steps = 0
