@@ -91,13 +91,13 @@ def test_accuracy_counts_what_is_right(folder: Path) -> None:
 
 
 def test_a_transformer_learns_what_the_colours_show(tmp_path: Path) -> None:
-    """A whole run by the recipe of the preset, on small images of patches and a method that reads gradients."""
+    """A whole run by the recipe of the preset, of a small transformer with few patches."""
     folder = write_celeba(tmp_path / "celeba", (72, 16, 16))
     options: dict[str, Any] = {**TINY, "metric": "accuracy", "attributes": list(COLOURED), "batch_size": 12}
     options |= {"data": str(folder), "root": str(tmp_path / "cache")}
     recipe = {**CelebA.presets["vit"]["train"], "epochs": 12, "warmup_epochs": 1}
     how = RunConfig(
-        problem="celeba", options=options, method="cagrad", lr=1e-2, seed=0, train=TrainConfig(**recipe)
+        problem="celeba", options=options, method="uw", lr=1e-2, seed=0, train=TrainConfig(**recipe)
     )
     problem: Any = CelebA(**options)
     outcome = Trainer(problem, how, tmp_path / "logs", tmp_path / "run.pt").run()

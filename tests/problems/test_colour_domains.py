@@ -259,7 +259,9 @@ def settings(**options: object) -> list[str]:
 def test_the_benchmark_runs_from_an_office_folder(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From a clean directory to the report, with single-task baselines of domains that have a blank in their name."""
+    """To the table, with single-task baselines of a domain that has a blank in its name."""
+    drawn: list[Path] = []
+    monkeypatch.setattr("equipoise.report.build.write_report", lambda where, **kwargs: drawn.append(where))
     monkeypatch.chdir(tmp_path)
     words = ["bench", "office", "--preset", "smoke", "--methods", "ls,nashmtl", "--jobs", "1"]
     words += ["--data", str(root / "office")]
@@ -269,4 +271,31 @@ def test_the_benchmark_runs_from_an_office_folder(
     records = read_records(Path("runs/office-smoke"))
     assert [record.task for record in records] == [None, None, "Art", "Real World"]
     assert {record.status for record in records} == {"ok"}
-    assert "Real World accuracy" in done.stdout and Path("runs/office-smoke/report.html").exists()
+    assert "Real World accuracy" in done.stdout and drawn == [Path("runs/office-smoke")]
+
+
+def test_a_search_moves_how_cifar_and_stl_are_sampled(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Members on part of the training images, then networks trained anew on all; the page is drawn in other tests."""
+    monkeypatch.setattr("equipoise.report.search_page.write_search_page", lambda plan, found, where: where)
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "search",
+        "cifar_stl",
+        "--preset",
+        "smoke",
+        "--act",
+        "sampling",
+        "--data",
+        str(root / "cifar_stl"),
+    ]
+    words += ["--population", "2", "--interval", "1", "--epochs", "2", "--seeds", "1", "--no-restarts"]
+    done = CliRunner().invoke(app, [*words, *settings(mixing="sampled", images=32)])
+    assert done.exit_code == 0, done.output
+    lines = Path("runs/search-cifar_stl-smoke/genealogy.jsonl").read_text().splitlines()
+    weights = [json.loads(line)["assignment"]["weights"] for line in lines]
+    assert len(weights) == 4 and all(sum(one) == pytest.approx(1) for one in weights)
+    assert len({tuple(one) for one in weights}) > 1
+    for variant in ("uniform", "constant", "schedule"):
+        assert f"Trained anew with {variant} weights" in done.output
