@@ -152,9 +152,11 @@ def answers(spec: str, device: str) -> list[Tensor]:
                 assert answer.device.type == device
                 # Several weights may be optimal where rows depend on each other: their sums of rows are the same, here
                 # beside a 1, since a sum near 0 is to be compared on the scale of the rows.
-                unique = spec != "mgda" or int(torch.linalg.matrix_rank(jacobian)) == tasks
-                image = answer.cpu() @ jacobian / jacobian.norm()
-                found.append(answer.cpu() if unique else torch.cat([image, image.new_ones(1)]))
+                answer = answer.cpu()
+                if spec == "mgda" and int(torch.linalg.matrix_rank(jacobian)) < tasks:
+                    image = answer @ jacobian / jacobian.norm()
+                    answer = torch.cat([image, image.new_ones(1)])
+                found.append(answer)
     return found
 
 
