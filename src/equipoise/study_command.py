@@ -88,21 +88,12 @@ def scalarization(
     """Weights against capacity: train pairs over a grid of weights and sizes of network, and say what holds."""
     with errors_said(debug):
         from equipoise import actions, study_actions
-        from equipoise.study.make import Wanted, numbers
+        from equipoise.study.make import wanted_of
 
         folder = None if data is None else str(data.expanduser())
-        wanted = Wanted(
-            pairs=[tuple(name.strip() for name in text.split(",")) for text in pair or ()],
-            depths=numbers("depths", depths, int),
-            widths=numbers("widths", widths, int),
-            grid=numbers("grid", grid, float),
-            seeds=seeds,
-            lr=lr,
-            act=act,
-            probe=probe,
-            least_steps=least_steps,
-            settings=actions.settings(settings, data=folder, epochs=epochs),
-        )
+        changes = actions.settings(settings, data=folder, epochs=epochs)
+        numbers = {"seeds": seeds, "lr": lr, "probe": probe, "least_steps": least_steps}
+        wanted = wanted_of(pair or (), depths, widths, grid, act=act, settings=changes, **numbers)
         made = study_actions.plan_of(problem, preset, wanted, device)
         where = out or Path("runs") / f"study-{problem}-{preset}"
         if plan:

@@ -183,18 +183,35 @@ def _sizes(
     return (None,)
 
 
-def numbers(name: str, text: str | None, kind: type[int] | type[float]) -> list[Any] | None:
-    """Numbers that commas separate; None for None. Whole ones stay whole.
+def wanted_of(
+    pairs: Sequence[str], depths: str | None, widths: str | None, grid: str | None, **others: Any
+) -> Wanted:
+    """Read what a user writes with commas.
+
+    Args:
+        pairs: texts like "mnist,pendigits".
+        depths: numbers, or None.
+        widths: likewise.
+        grid: likewise.
+        others: fields of `Wanted`, as they are.
 
     Raises:
-        StudyError: on anything else.
+        StudyError: on what is not a number.
     """
+    return Wanted(
+        pairs=[tuple(name.strip() for name in text.split(",")) for text in pairs],
+        depths=_numbers("depths", depths, int),
+        widths=_numbers("widths", widths, int),
+        grid=_numbers("grid", grid, float),
+        **others,
+    )
+
+
+def _numbers(name: str, text: str | None, kind: type[int] | type[float]) -> list[Any] | None:
     if text is None:
         return None
-    parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
-        found = [kind(part) for part in parts]
+        return [kind(part) for part in text.split(",") if part.strip()]
     except ValueError:
         wanted = "whole numbers" if kind is int else "numbers"
         raise StudyError(f"`{name}` should be {wanted}, separated by commas. Found {text!r}.") from None
-    return [int(number) if float(number).is_integer() else number for number in found]

@@ -144,7 +144,8 @@ class StudyPlan(Settings):
         if samples is None or batch is None:
             return None
         shown = batch * (2 if self.act == "losses" else 1)
-        return math.ceil(samples / shown) * self.config.train.epochs
+        steps: int = math.ceil(samples / shown) * self.config.train.epochs
+        return steps
 
     def cells(self) -> list[Cell]:
         """Every network, in the order in which they are trained: by seed, then by capacity, references first."""
