@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from equipoise.training.storage import append_line, whole_lines
+from equipoise.training.storage import write_atomically as write_atomically
 from equipoise.training.task import Metric, Task
 
 PLAN_FORMAT = 1
@@ -209,24 +209,6 @@ def append_record(directory: Path, record: Record) -> None:
     A last line that a kill has cut off is taken out first.
     """
     append_line(directory / "records.jsonl", record.to_json().encode("utf-8"))
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file under another name and rename it, so that a reader sees the old or the new one.
-
-    Args:
-        path: of the file; its folder must exist.
-        content: text (as UTF-8) or bytes.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _known_fields(cls: type[Record] | type[Plan], text: str) -> dict[str, Any]:

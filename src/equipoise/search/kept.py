@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from equipoise.training.storage import LOCK, storing
+from equipoise.training.storage import LOCK, storing, write_atomically
 
 from .genealogy import generations, read_results
 from .generations import Result, SearchError
@@ -34,9 +33,8 @@ def keep_plan(plan: SearchPlan, directory: Path, facts: Mapping[str, Any], *, re
     """
     path = directory / FILE
     if not path.exists():
-        others = (
-            sorted(one.name for one in directory.iterdir() if one.name != LOCK) if directory.exists() else []
-        )
+        found = directory.iterdir() if directory.exists() else ()
+        others = sorted(one.name for one in found if one.name != LOCK and one.suffix != ".tmp")
         if others:
             raise SearchError(
                 f"{directory} should be new, empty, or hold a search. Found {', '.join(others[:5])} and no {FILE}: "
@@ -44,9 +42,7 @@ def keep_plan(plan: SearchPlan, directory: Path, facts: Mapping[str, Any], *, re
             )
         with storing(path):
             directory.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_suffix(".tmp")
-            fresh.write_text(json.dumps({"plan": plan.model_dump(), **facts}, indent=1))
-            os.replace(fresh, path)
+            write_atomically(path, json.dumps({"plan": plan.model_dump(), **facts}, indent=1))
         return
     _compare(read_plan(directory), plan, directory)
     if not resume:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from pathlib import Path
 
 from equipoise.cluster.storage import Storage, plain
-from equipoise.training.storage import storing
+from equipoise.training.storage import storing, write_atomically
 
 from .genealogy import FILE as GENEALOGY
 from .generations import SearchError
@@ -47,7 +46,5 @@ def storage_of(directory: Path, uri: str | None) -> Storage | None:
     storage = Storage.at(uri, begun["folder"])
     storage.begin()
     with storing(path):
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(begun))
-        os.replace(fresh, path)
+        write_atomically(path, json.dumps(begun))
     return storage

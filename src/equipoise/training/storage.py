@@ -1,4 +1,4 @@
-"""Files that grow line by line and survive a kill, and what happens when the disk is full or may not be written."""
+"""Files that survive a kill, line by line or whole, and what happens when the disk is full or may not be written."""
 
 from __future__ import annotations
 
@@ -86,3 +86,21 @@ def whole_lines(path: Path) -> list[bytes]:
     """The lines of a file that have their end; none where there is no file."""
     complete, newline, _ = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
     return complete.split(b"\n") if newline else []
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file under another name and rename it, so that a reader sees the old or the new one.
+
+    Args:
+        path: of the file; its folder must exist.
+        content: text (as UTF-8) or bytes.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
