@@ -138,10 +138,7 @@ class Domains:
                     f"The loader of {name!r} should be SampleBatches to be split. Found {type(loader).__name__}."
                 )
             try:
-                try:
                 first, rest[name] = loader.split(fraction, stream_seed(seed, f"split of {name}"))
-            except ValueError as error:
-                raise ValueError(f"The samples of {name!r} cannot be split. {error}") from error
             except ValueError as error:
                 raise ValueError(f"The samples of {name!r} cannot be split. {error}") from error
             kept[name] = Domain(first, len(first.part), domain.batch_size)
