@@ -88,7 +88,8 @@ def _ray() -> Any:
 def variables(place: Place) -> dict[str, str]:
     """The environment of an actor; what can be imported here can be there, on the same machine."""
     paths = os.pathsep.join(filter(None, sys.path))
-    return {"OMP_NUM_THREADS": str(place.threads), "PYTHONPATH": paths}
+    data = {name: os.environ[name] for name in ("EQUIPOISE_DATA",) if name in os.environ}
+    return {"OMP_NUM_THREADS": str(place.threads), "PYTHONPATH": paths, **data}
 
 
 def connect(place: Place) -> Any:
