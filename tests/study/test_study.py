@@ -29,6 +29,7 @@ TESTS = str(Path(__file__).parent.parent)
 def _toys_are_problems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, cls in (("winds", "Winds"), ("tides", "Tides")):
         monkeypatch.setitem(PROBLEMS, name, f"study.problems_toy:{cls}")
+    monkeypatch.setitem(PROBLEMS, "tug", "search.domains_toy:Tug")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
 
@@ -53,7 +54,11 @@ def measured(results: list[CellResult]) -> list[dict[str, Any]]:
 
 
 def test_a_study_ends_with_a_page_figures_and_verdicts() -> None:
-    done = study(*QUICK)
+    searched = CliRunner().invoke(
+        app, ["search", "tug", "--population", "3", "--seeds", "1", "--out", "found"]
+    )
+    assert searched.exit_code == 0, searched.output
+    done = study(*QUICK, "--search", "found")
     assert done.exit_code == 0, done.output
     results = read_cells(Path("run"))
     assert len(results) == 2 * (2 + 2)
@@ -82,6 +87,7 @@ def test_a_study_ends_with_a_page_figures_and_verdicts() -> None:
         "gaps",
         "conflict_against_metric",
         "gradients_over_epochs",
+        "schedule",
     )
     assert [name for name in names if f"(figures/{name}.png)" in page] == list(names)
     assert {path.name for path in Path("run/figures").iterdir()} == {

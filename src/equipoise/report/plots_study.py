@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from equipoise.study.analysis import (
+    Best,
     Findings,
     alone,
     generalisation_gap,
@@ -20,12 +21,20 @@ from equipoise.study.plan import Capacity, Pair
 
 from .style import INK, Canvas, Plot, bare, cycle
 
+_TICK_RATIO = 1.35
+
 
 def capacity_name(capacity: Capacity) -> str:
     """For legends, such as "depth 3, width 48"."""
     depth, width = capacity
     words = [f"depth {depth}"] * (depth is not None) + [f"width {width:g}" if width is not None else ""]
     return ", ".join(word for word in words if word) or "the network"
+
+
+def plausible_range(best: Best) -> str:
+    """Such as "0.35 to 0.5"."""
+    low, high = min(best.plausible), max(best.plausible)
+    return f"{low:g} to {high:g}" if low < high else f"{low:g} alone"
 
 
 def merit_label(found: Findings) -> str:
@@ -111,7 +120,7 @@ def best_map(found: Findings, canvas: Canvas) -> Plot | None:
         "The best p over depth and width",
         "Large: the p with the best mean metric of the pair on the validation part. Small: the range of p that is not "
         "clearly worse, given how much a network differs when it is trained again (95 %). Orange: the first name "
-        "should weigh less; purple: more.",
+        "should weigh more; purple: less.",
         figure,
         f"Heat maps of the best p for {len(pairs)} pairs over {len(depths)} depths and {len(widths)} widths.",
     )
@@ -127,9 +136,8 @@ def _map(panel: Any, found: Findings, pair: Pair) -> Any:
             if cell is None:
                 panel.text(x, y, "none", ha="center", va="center", fontsize=8)
                 continue
-            low, high = min(cell.plausible), max(cell.plausible)
             panel.text(x, y - 0.08, f"{cell.p:g}", ha="center", va="center", fontsize=12)
-            panel.text(x, y + 0.3, f"{low:g} to {high:g}", ha="center", va="center", fontsize=7.5)
+            panel.text(x, y + 0.3, plausible_range(cell), ha="center", va="center", fontsize=7.5)
     panel.set_xticks(range(len(widths)), [_size(width) for width in widths])
     panel.set_yticks(range(len(depths)), [_size(depth) for depth in depths])
     panel.set_xlabel("width")
@@ -158,9 +166,8 @@ def gains(found: Findings, canvas: Canvas) -> Plot | None:
     left.set_title("at the p that is best on the validation part")
     right.set_title(f"at p = {even:g}")
     for panel in (left, right):
-        panel.set_xscale("log")
         panel.axhline(0, color=INK, linewidth=1)
-        panel.set_xlabel("parameters of the network")
+        _parameter_axis(panel, found)
         panel.grid(True)
     left.set_ylabel(f"gain in {merit_label(found)}")
     figure.legend(loc="outside upper center", ncols=3)
@@ -173,6 +180,24 @@ def gains(found: Findings, canvas: Canvas) -> Plot | None:
         figure,
         f"A line for each of {len(pairs)} pairs over the parameters of the network.",
     )
+
+
+def _parameter_axis(panel: Any, found: Findings) -> None:
+    """A logarithmic axis with ticks at the networks, those left out that are too near to the one before."""
+    ticks: list[int] = []
+    for count in found.parameters.values():
+        if not ticks or count > _TICK_RATIO * ticks[-1]:
+            ticks.append(count)
+    panel.set_xscale("log")
+    panel.set_xticks(ticks, [_short(count) for count in ticks])
+    panel.set_xticks([], minor=True)
+    panel.set_xlabel("parameters of the network")
+
+
+def _short(count: int) -> str:
+    """Such as 87k or 1.2M."""
+    unit, name = next((unit, name) for unit, name in ((1e6, "M"), (1e3, "k"), (1, "")) if count >= unit)
+    return f"{float(f'{count / unit:.2g}'):g}{name}" if count < 100 * unit else f"{count / unit:.0f}{name}"
 
 
 def _known(found: Findings, pair: Pair) -> bool:
@@ -210,8 +235,7 @@ def gaps(found: Findings, canvas: Canvas) -> Plot | None:
     right.set_ylabel("optimisation gap (of the training loss)")
     for panel in (left, right):
         panel.axhline(0, color=INK, linewidth=1)
-        panel.set_xscale("log")
-        panel.set_xlabel("parameters of the network")
+        _parameter_axis(panel, found)
         panel.grid(True)
     figure.legend(loc="outside upper center", ncols=3)
     return Plot(

@@ -17,7 +17,7 @@ from equipoise.study.verdict import verdicts
 from .cells import Cell, Table, markdown
 from .figures import Drawing, draw
 from .plots_search import schedule_plot
-from .plots_study import best_map, capacity_name, gains, gaps, metrics_over_p
+from .plots_study import best_map, capacity_name, gains, gaps, metrics_over_p, plausible_range
 from .plots_study_gradients import conflict_scatter, gradients_over_epochs
 from .style import Canvas, Plot
 from .wording import number
@@ -119,7 +119,7 @@ def _best_table(found: Findings) -> Table:
             (
                 Cell(f"{' + '.join(pair)}, {capacity_name(capacity)}"),
                 Cell(f"{best.p:g}"),
-                Cell(f"{min(best.plausible):g} to {max(best.plausible):g}"),
+                Cell(plausible_range(best)),
                 Cell(number(best.gain, 2, sign=True)),
                 Cell(number(best.uniform, 2, sign=True)),
             )
