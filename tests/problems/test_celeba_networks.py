@@ -87,7 +87,7 @@ def test_accuracy_counts_what_is_right(folder: Path) -> None:
     assert found.trivial(0) == dict.fromkeys(
         expected, 50.0
     )  # half of the images of each part have an attribute
-    assert published("celeba").baseline(list(expected)) == [None] * 3  # the published values are F1
+    assert published("celeba").baseline(tuple(expected)) == [None] * 3  # the published values are F1
 
 
 def test_a_transformer_learns_what_the_colours_show(tmp_path: Path) -> None:

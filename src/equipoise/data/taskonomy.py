@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -260,16 +261,21 @@ def _views(root: Path, layout: str, building: str) -> list[View]:
 
 def _missing(root: Path, layout: str, views: Sequence[View], tasks: Sequence[str]) -> dict[View, list[str]]:
     """View -> the files that it lacks."""
-    there: set[str] = set()
-    for building in sorted({view.building for view in views}):
-        for task in tasks:
-            folder = layout.format(task=task, building=building)
-            names = os.listdir(root / folder) if (root / folder).is_dir() else []
-            there.update(f"{folder}/{name}" for name in names)
-    lacking = {
-        view: [f for f in (_file(layout, view, task) for task in tasks) if f not in there] for view in views
-    }
-    return {view: files for view, files in lacking.items() if files}
+    lacking: dict[View, list[str]] = {}
+    for building, own in groupby(views, key=lambda view: view.building):
+        there = {task: task_files(root, layout, building, task) for task in tasks}
+        for view in own:
+            files = {task: _file(layout, view, task) for task in tasks}
+            gone = [file for task, file in files.items() if file.rpartition("/")[2] not in there[task]]
+            if gone:
+                lacking[view] = gone
+    return lacking
+
+
+def task_files(root: Path, layout: str, building: str, task: str) -> set[str]:
+    """The names of the files that a building has of a task."""
+    folder = root / layout.format(task=task, building=building)
+    return set(os.listdir(folder)) if folder.is_dir() else set()
 
 
 def _check_parts(root: Path, kept: Mapping[str, Sequence[View]], absent: Mapping[str, Sequence[str]]) -> None:

@@ -11,7 +11,16 @@ import torch
 
 from equipoise.data.image_cache import Progress
 from equipoise.data.images import image_size
-from equipoise.data.taskonomy import QUANTITIES, SPLITS, Views, find_views, read_target, split_file, spread
+from equipoise.data.taskonomy import (
+    QUANTITIES,
+    SPLITS,
+    Views,
+    find_views,
+    read_target,
+    split_file,
+    spread,
+    task_files,
+)
 
 _SAMPLES = 20  # images of each part whose files are opened
 _SIDE = 64
@@ -20,7 +29,7 @@ _SIDE = 64
 def check_taskonomy(folder: str | os.PathLike[str], progress: Progress | None = None) -> dict[str, Any]:
     """Look for the files of every view of the largest split that is there, and open those of some views.
 
-    A task counts as there if it has a file for any image. All other files are looked for, and some are decoded: 20
+    A task counts as there if any building has a file of it. All other files are looked for, and some are decoded: 20
     evenly spread images of each part.
 
     Args:
@@ -39,8 +48,7 @@ def check_taskonomy(folder: str | os.PathLike[str], progress: Progress | None = 
     try:
         there = [split for split in SPLITS if split_file(root, split) is not None]
         split = there[-1] if there else next(iter(SPLITS))
-        every = find_views(root, split, [])
-        tasks = [task for task in QUANTITIES if any(every.file(view, task).is_file() for view in every.views)]
+        tasks = _tasks(find_views(root, split, []))
         views = find_views(root, split, tasks, skip_bad=True)
     except (FileNotFoundError, ValueError) as error:
         return {**facts, "problems": [str(error)], "notes": []}
@@ -60,6 +68,16 @@ def check_taskonomy(folder: str | os.PathLike[str], progress: Progress | None = 
     )
     problems += [] if tasks else ["no file of any task"]
     return {**facts, "available": not problems, "problems": problems, "notes": _notes(facts)}
+
+
+def _tasks(views: Views) -> list[str]:
+    """The tasks that any building has a file of."""
+    buildings = sorted({view.building for view in views.views})
+    return [
+        task
+        for task in QUANTITIES
+        if any(task_files(views.folder, views.layout, building, task) for building in buildings)
+    ]
 
 
 def _values(

@@ -82,7 +82,8 @@ class ColourDomains(ImageDomains, ABC):
     """Colour images of several domains, kept as bytes, augmented batch by batch, from -1 to 1 in the network.
 
     A value v from 0 to 255 becomes v / 127.5 - 1, in all domains alike. Augmentation is drawn from a stream of each
-    batch of each epoch, so that neither workers nor a resume change it.
+    batch of each epoch, so that neither workers nor a resume change it. On batch normalisation with one domain a batch,
+    see `equipoise.problems.digits.Digits`: "vit" has none.
 
     Args:
         domains: by name, in the order wanted.

@@ -99,10 +99,12 @@ class ImageDomains(ABC):
         names: of the domains, in the order wanted.
         known: names of all domains that there are: the order of a domain's batches depends on its place among them.
         mixture: how batches make steps.
+
+    Attributes:
         workers: threads that read ahead.
     """
 
-    workers = 0
+    workers: int = 0
 
     def __init__(self, names: Sequence[str], known: Sequence[str], mixture: Mixture) -> None:
         self._names, self._known, self._mixture = list(names), list(known), mixture

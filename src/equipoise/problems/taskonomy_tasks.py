@@ -73,6 +73,7 @@ SCALE: Mapping[str, float] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {  # whether it runs; nothing is learnt
         "options": {
+            "tasks": "segment_semantic,depth_euclidean,normal,reshading",
             "images": 8,
             "validation": 4,
             "test": 4,
