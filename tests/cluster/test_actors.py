@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from equipoise.cluster import actors as module
+from equipoise.cluster import connection
 from equipoise.cluster.actors import Actors
 from equipoise.cluster.connection import ClusterError, Place, check_device, connect, ray_train
 from equipoise.training.storage import StorageError
@@ -223,6 +224,17 @@ def test_an_address_that_swallows_packets_is_given_up_within_half_a_minute(
     ):
         connect(Place(address="10.255.255.1:6379"))
     assert waited == [30.0]
+
+
+@pytest.mark.slow
+def test_an_address_where_something_else_listens_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_REACH_SECONDS", 8.0)  # half a minute for users
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=r"cannot be reached \(that something else answers\): see"):
+            connect(Place(address=address))
+    assert time.monotonic() - began < 20
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

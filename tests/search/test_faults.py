@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,8 @@ from typer.testing import CliRunner
 
 from equipoise.cli import app
 from equipoise.problems.registry import PROBLEMS
-from equipoise.search import genealogy, member, retrain
 from equipoise.search.genealogy import read_results
 from equipoise.search.retrain import read_retrained
-from equipoise.training import checkpoint, storage
 from equipoise.training.domains import Domain
 from search.domains_toy import Tug
 
@@ -82,10 +81,10 @@ def after(calls: int, fault: Callable[..., Any], real: Callable[..., Any]) -> Ca
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "calls", "said", "lines"),
+    ("name", "calls", "said", "lines"),
     [
-        (storage.os, "replace", 0, "cut/search.json could not be written", 0),
-        (checkpoint.torch, "save", 5, "cut/checkpoints/generation0000-member0002.pt could not be written", 2),
+        ("os.replace", 0, "cut/search.json could not be written", 0),
+        ("torch.save", 5, "cut/checkpoints/generation0000-member0002.pt could not be written", 2),
         (
             member.shutil,
             "copyfile",
@@ -93,16 +92,16 @@ def after(calls: int, fault: Callable[..., Any], real: Callable[..., Any]) -> Ca
             "cut/checkpoints/generation0001-member0001.pt could not be written",
             4,
         ),
-        (genealogy, "append_line", 3, "cut/genealogy.jsonl could not be written", 3),
-        (retrain, "append_line", 1, "cut/retrained.jsonl could not be written", 7),
+        ("equipoise.search.genealogy.append_line", 3, "cut/genealogy.jsonl could not be written", 3),
+        ("equipoise.search.retrain.append_line", 1, "cut/retrained.jsonl could not be written", 7),
     ],
     ids=["plan", "checkpoint", "parent", "genealogy", "retrained"],
 )
 def test_a_full_disk_is_said_and_nothing_is_lost(
-    place: Any, name: str, calls: int, said: str, lines: int, whole: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, calls: int, said: str, lines: int, whole: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(place, name, after(calls, full, getattr(place, name)))
+        patch.setattr(name, after(calls, full, pkgutil.resolve_name(name)))
         done = run("--out", "cut")
     assert done.exit_code == 1, done.output
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]
@@ -125,7 +124,6 @@ torch.set_num_threads(1)
 from equipoise.problems.registry import PROBLEMS
 PROBLEMS["tug"] = "search.domains_toy:Tug"
 from equipoise.search import member
-from equipoise.training import checkpoint, storage
 from equipoise.training.domains import Domain
 
 def die():
@@ -175,8 +173,8 @@ main()
         'nth(checkpoint.os, "replace", 3, before)',  # before the old one steps aside
         'nth(checkpoint.os, "replace", 3, behind)',  # the old one has stepped aside, the new one has not its place
         'nth(checkpoint.os, "replace", 4, behind)',  # in its place, with no line in the genealogy
-        'nth(member.shutil, "copyfile", 1, half_copied)',  # half of what a member takes from its parent
-        'nth(member.shutil, "copyfile", 1, behind)',  # all of it, under its temporary name
+        'nth("shutil.copyfile", 1, half_copied)',  # half of what a member takes from its parent
+        'nth("shutil.copyfile", 1, behind)',  # all of it, under its temporary name
     ],
 )
 def test_a_kill_while_a_checkpoint_is_written_changes_nothing(fault: str, whole: Any) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,16 +140,21 @@ def _start(ray: Any, place: Place, quiet: dict[str, Any]) -> None:
 
 
 def _reach(address: str) -> None:
-    """Find out within half a minute whether anything listens, which Ray takes much longer for."""
+    """Find out within half a minute whether a Ray cluster answers; Ray itself takes several minutes for that."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ClusterError(f"`address` should look like 10.0.0.1:6379, or be auto. Found {address!r}.")
+    began = time.monotonic()
     try:
         with socket.create_connection((host, int(port)), timeout=_REACH_SECONDS):
-            return
-    except OSError as error:
+            pass
+        check = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+        left = _REACH_SECONDS - (time.monotonic() - began)
+        subprocess.run(check, timeout=left, check=True, capture_output=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        found = "that something else answers" if isinstance(error, subprocess.SubprocessError) else str(error)
         raise ClusterError(
-            f"A Ray cluster should listen at {address}. Found that it cannot be reached ({error}): see `ray status` "
+            f"A Ray cluster should listen at {address}. Found that it cannot be reached ({found}): see `ray status` "
             "there, or leave `address` out to start Ray on this machine."
         ) from error
 
