@@ -151,6 +151,8 @@ def test_losses_of_one_input_are_weighted_by_pairs() -> None:
     assert done.exit_code == 0, done.output
     plan = read_plan(Path("run"))
     assert plan.act == "losses" and plan.depths == (None,) and len(plan.pairs) == 3
+    train = plan.config.train
+    assert (train.schedule, train.evaluate_every, train.report) == ("plateau", 1, "last")
     configs = {cell.name: plan.config_of(cell) for cell in plan.cells()}
     assert configs["high+mean-w3-p0.25-seed0"].method == "constant:weights=[0.5, 0.0, 1.5]"
     assert configs["low-w4-seed0"].method == "stl:task=low"

@@ -200,7 +200,8 @@ _DEFINITIONS = """## Definitions
 - Merit: a metric in percent of the problem's reference value, negative where lower is better. An accuracy is its
   own merit.
 - Gain: mean test merit of a pair, less that of the single-task networks of the same capacity and as many steps. Where
-  domains are sampled, a joint network sees less of each than a single-task one does, and the gain has to make up for that.
+  domains are sampled, a joint network sees less of each than a single-task one does, and the gain has to make up for
+  that.
 - Generalisation gap: merit on fixed training samples less that on the test part.
 - Optimisation gap: training loss of a joint network less that of the single-task ones, on the same fixed samples.
 - Conflict: share of fixed training batches on which the gradients of the two losses have a negative inner product.

@@ -12,6 +12,7 @@ from equipoise.benchmark import plan as planning
 from equipoise.benchmark.plan import Overrides
 from equipoise.benchmark.records import Plan
 from equipoise.core.names import check_known
+from equipoise.training.config import RunConfig
 from equipoise.training.problem import Problem
 
 from .plan import Act, Measure, Pair, StudyError, StudyPlan, check_study
@@ -89,13 +90,7 @@ def make_study(problem: type[Problem], preset: str, wanted: Wanted, base: Plan) 
     """
     chosen = PRESETS.get(problem.name, {}).get(preset, {})
     parameters = inspect.signature(problem).parameters
-    config = planning.run_config(base, planning.pending(base, [])[0])
-    epochs = config.train.epochs
-    config = config.model_copy(
-        update={"train": config.train.model_copy(update={"evaluate_every": epochs})}
-    )  # `Trainer.advance` looks at the end of every epoch
-    if "samples" in parameters:
-        config = config.model_copy(update={"options": {"samples": None, **config.options}})
+    config = _common(problem, base)
     measures = _measures(base)
     seeds = wanted.seeds if wanted.seeds is not None else chosen.get("seeds", 1)
     raw = {
@@ -117,6 +112,19 @@ def make_study(problem: type[Problem], preset: str, wanted: Wanted, base: Plan) 
         raise StudyError(str(error)) from error
     check_study(plan)
     return plan
+
+
+def _common(problem: type[Problem], base: Plan) -> RunConfig:
+    """What the runs of all cells have in common."""
+    config = planning.run_config(base, planning.pending(base, [])[0])
+    if (
+        config.train.schedule != "plateau"
+    ):  # which follows the looks; `Trainer.advance` looks after every epoch too
+        rarely = config.train.model_copy(update={"evaluate_every": config.train.epochs})
+        config = config.model_copy(update={"train": rarely})
+    if "samples" in inspect.signature(problem).parameters:
+        config = config.model_copy(update={"options": {"samples": None, **config.options}})
+    return config
 
 
 def _measures(base: Plan) -> tuple[Measure, ...]:
