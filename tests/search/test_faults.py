@@ -86,8 +86,7 @@ def after(calls: int, fault: Callable[..., Any], real: Callable[..., Any]) -> Ca
         ("os.replace", 0, "cut/search.json could not be written", 0),
         ("torch.save", 5, "cut/checkpoints/generation0000-member0002.pt could not be written", 2),
         (
-            member.shutil,
-            "copyfile",
+            "shutil.copyfile",
             1,
             "cut/checkpoints/generation0001-member0001.pt could not be written",
             4,
@@ -124,7 +123,7 @@ torch.set_num_threads(1)
 from equipoise.problems.registry import PROBLEMS
 PROBLEMS["tug"] = "search.domains_toy:Tug"
 from equipoise.search import member
-from equipoise.training.domains import Domain
+from equipoise.training import checkpoint
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -173,8 +172,8 @@ main()
         'nth(checkpoint.os, "replace", 3, before)',  # before the old one steps aside
         'nth(checkpoint.os, "replace", 3, behind)',  # the old one has stepped aside, the new one has not its place
         'nth(checkpoint.os, "replace", 4, behind)',  # in its place, with no line in the genealogy
-        'nth("shutil.copyfile", 1, half_copied)',  # half of what a member takes from its parent
-        'nth("shutil.copyfile", 1, behind)',  # all of it, under its temporary name
+        'nth(member.shutil, "copyfile", 1, half_copied)',  # half of what a member takes from its parent
+        'nth(member.shutil, "copyfile", 1, behind)',  # all of it, under its temporary name
     ],
 )
 def test_a_kill_while_a_checkpoint_is_written_changes_nothing(fault: str, whole: Any) -> None:
