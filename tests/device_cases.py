@@ -374,6 +374,7 @@ def parallel(rank: int, number: int, backend: str, where: str, specs: list[str])
             with torch.no_grad():
                 for p in (*model.parameters(), *balancer.parameters()):
                     p.sub_(0.01 * p.grad if p.grad is not None else 0.0)
+            balancer.after_step([loss.detach() for loss in losses_of(model, x, y)])
         found[spec] = [p.detach().cpu() for p in model.module.parameters()]
     torch.save(found, f"{where}/found{rank}.pt")
     dist.barrier()

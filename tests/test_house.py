@@ -64,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         "command",
         "search_command",
+        "search_actions",
         "study_command",
         "parallel",
         "problems",

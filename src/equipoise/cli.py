@@ -160,11 +160,14 @@ def report(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Print the tables of a run directory and write its report."""
+    """Print the tables of a run directory, or of a search, and write its report."""
     with errors_said(debug):
-        from equipoise import actions
+        from equipoise import actions, search_actions
 
-        actions.print_report(directory, baselines)
+        if search_actions.is_search(directory):
+            search_actions.report_again(directory)
+        else:
+            actions.print_report(directory, baselines)
 
 
 @app.command(

@@ -14,7 +14,7 @@ from equipoise.benchmark.provenance import source_commit, versions
 from equipoise.cluster.connection import Place, check_device
 from equipoise.problems.registry import problem_class
 from equipoise.search.generations import SearchError
-from equipoise.search.kept import finished_history, keep_plan, read_plan, recorded
+from equipoise.search.kept import FILE, finished_history, keep_plan, read_plan, recorded
 from equipoise.search.plan import SearchPlan, make_search
 from equipoise.search.run import Found, search, transferred
 from equipoise.search.stored import storage_of
@@ -124,6 +124,11 @@ def report(plan: SearchPlan, found: Found, where: Path) -> None:
         say(f"Page: {write_search_page(plan, found, where)}")
     except ImportError as error:
         say(f"No search.md: {error}")
+
+
+def is_search(where: Path) -> bool:
+    """Whether a directory is that of a search."""
+    return (where / FILE).exists()
 
 
 def report_again(where: Path) -> None:

@@ -5,6 +5,8 @@ Run on an H200 (torch 2.11, Python 3.12) in November 2026; docs/design.md says w
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from torch.multiprocessing.spawn import spawn
 import device_cases as cases
 import equipoise as eq
 
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which deterministic algorithms ask for
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nothing was checked"),
@@ -128,6 +131,15 @@ def test_ranks_are_one_with_all_data(number: int, tmp_path: Path) -> None:
                 torch.testing.assert_close(mine, expected[f"parameter {i}"], rtol=1e-8, atol=1e-10)
 
 
+@pytest.fixture
+def _deterministic() -> Iterator[None]:
+    """Two runs of the same steps may differ in a last bit without."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_deterministic")
 @pytest.mark.parametrize("spec", SPECS)
 def test_ten_steps_are_five_and_five(spec: str) -> None:
     whole, parts = (cases.resumed(spec, "cuda", stop) for stop in (False, True))

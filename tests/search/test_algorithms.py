@@ -145,9 +145,9 @@ def test_the_schedule_of_a_result_follows_its_ancestors() -> None:
         [Result(Assignment(1, k, w, 3, 6, k), 0.0) for k, w in enumerate((a, b, c))],
         [Result(Assignment(2, k, w, 6, 9, p), 0.0) for k, (w, p) in enumerate(((a, 0), (b, 1), (c, 1)))],
     ]
-    a, b, c = points(a, b, c)  # type: ignore[assignment]
-    assert schedule_of(history, history[2][2]) == [(0, b), (3, b), (6, c)]
-    assert schedule_of(history, history[0][1]) == [(0, b)]
+    _, second, third = points(a, b, c)
+    assert schedule_of(history, history[2][2]) == [(0, second), (3, second), (6, third)]
+    assert schedule_of(history, history[0][1]) == [(0, second)]
 
 
 def test_every_candidate_is_trained_to_the_end() -> None:

@@ -24,13 +24,13 @@ def test_norms_are_those_of_a_plain_loop_and_change_nothing() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    found = gradient_norms(tug, model, torch.device("cpu"), 0)  # type: ignore[arg-type]
+    found = gradient_norms(tug, model, torch.device("cpu"), 0)
     assert torch.equal(torch.get_rng_state(), state) and not model.training
     squares: dict[str, list[float]] = {name: [] for name in NAMES}
     for batch in tug.loaders(0).train.epoch(1):
         for name, loss in tug.losses(model, batch).items():
             model.zero_grad()
-            loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            loss.backward(retain_graph=True)
             squares[name].append(
                 sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None)
             )

@@ -84,7 +84,7 @@ def test_the_process_of_the_highest_evidence_is_taken() -> None:
 def pb2(seed: int = 0, **options: int) -> PopulationBased:
     space = Space(3, Exploration(resample=0.25))
     chosen = {"population": 6, "epochs": 20, "interval": 1, **options}
-    return PopulationBased(space, seed=seed, explore=Bandit(space), **chosen)  # type: ignore[arg-type]
+    return PopulationBased(space, seed=seed, explore=Bandit(space), **chosen)
 
 
 def test_improvements_are_those_of_networks_and_not_of_places() -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
+from equipoise.search.comparison import compared
 from equipoise.search.generations import Assignment, Result, SearchError
-from equipoise.search.comparison import compared, holm, two_sided
 from equipoise.search.member import Setting
 from equipoise.search.retrain import (
     FILE,

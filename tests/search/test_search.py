@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,16 @@ def _tug_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def search(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["search", *arguments])
+
+
+def kept() -> dict[Path, int]:
+    """When each file of the search was written, but for its page, which is written again."""
+    files = (path for path in Path("run").rglob("*") if path.is_file())
+    return {
+        path: path.stat().st_mtime_ns
+        for path in files
+        if "figures" not in path.parts and path.suffix != ".md"
+    }
 
 
 QUICK = ("tug", "--population", "3", "--seeds", "2", "--out", "run")
@@ -75,11 +86,11 @@ def test_a_search_ends_with_networks_trained_anew_and_a_verdict(algorithm: str, 
 def test_a_finished_search_is_told_again_and_another_one_is_refused() -> None:
     first = search(*QUICK)
     assert first.exit_code == 0, first.output
-    stamps = {path: path.stat().st_mtime_ns for path in Path("run").rglob("*") if path.is_file()}
+    stamps = kept()
     again = search(*QUICK, "--resume")
     assert again.exit_code == 0, again.output
     assert again.stdout == first.stdout[first.stdout.index("┏") :]  # the tables, and nothing is trained
-    assert stamps == {path: path.stat().st_mtime_ns for path in Path("run").rglob("*") if path.is_file()}
+    assert stamps == kept()
     refused = search(*QUICK)
     assert refused.exit_code == 2
     assert "run was begun with this search: add --resume to go on" in refused.stderr
@@ -153,7 +164,32 @@ def test_a_search_killed_without_warning_goes_on_to_the_same_end(tmp_path: Path)
             ["toy"],
             "A search should be able to split the training part of toy. Found a loader of the type ToyBatches",
         ),
-        (["tug", "--address", "10.0.0.1:6379"], "`workers` should be given with `address`, `gpus` or `storage`"),
+        (["tug", "--tune", "lr=0.1"], "`tune` should look like lr=1e-4..1e-2. Found 'lr=0.1'."),
+        (["tug", "--tune", "lr=0.1..0.01"], "The bounds of `lr` should be two finite numbers above 0"),
+        (["tug", "--tune", "beta=0.1..1"], "`tune` should be of lr, with act=losses. Found beta."),
+        (
+            ["tug", "--tune", "steps=1..9", "--method", "ls+every", *SAMPLING],
+            "`tune` should be of lr, with act=sampling. Found steps.",
+        ),
+        (
+            ["tug", "--tune", "groups=1..9", "--method", "go4align", *SAMPLING],
+            "`tune` should be of settings that are no whole numbers and have a default. Found groups=2",
+        ),
+        (
+            ["tug", "--tune", "lr=0.01..0.1", "--algorithm", "grid"],
+            "`tune` should be left out with algorithm=grid.",
+        ),
+        (["tug", "--method", "uw"], "`method` should be ls where weights act on losses. Found uw"),
+        (["tug", "--rank", "best"], "`rank` should be 'delta_m', 'mean', 'worst' or 'pareto'. Found 'best'."),
+        (["tug", "--rank", "pareto", "--algorithm", "pb2"], "`rank` should be one number for algorithm=pb2."),
+        (
+            ["tug", "--transfer-from", "nowhere"],
+            "`nowhere/search.json` should exist: nowhere holds no search.",
+        ),
+        (
+            ["tug", "--address", "10.0.0.1:6379"],
+            "`workers` should be given with `address`, `gpus` or `storage`",
+        ),
         (["tug", "--workers", "0"], "`workers` should be at least 1. Found 0."),
     ],
 )
@@ -186,3 +222,75 @@ def test_a_damaged_plan_is_named() -> None:
     Path("run/search.json").write_text('{"plan": {"algorithm": "pbt"}}')
     with pytest.raises(SearchError, match="`run/search.json` should hold the plan of a search."):
         read_plan(Path("run"))
+
+
+def test_other_settings_are_searched_too() -> None:
+    done = search(*QUICK, *SAMPLING, "--method", "uw", "--tune", "lr=0.01..0.2", "--rank", "worst")
+    assert done.exit_code == 0, done.output
+    rows = read_results(Path("run"))
+    rates = {one.assignment.settings["lr"] for one in rows}
+    assert len(rates) > 2 and all(0.01 <= rate <= 0.2 for rate in rates)
+    assert rows[0].assignment.settings["lr"] == 0.05  # of the preset
+    plan = read_plan(Path("run"))
+    assert (plan.tune, plan.rank, plan.config.method) == ({"lr": (0.01, 0.2)}, "worst", "uw")
+    hyper = search(
+        "tug", *SAMPLING, "--method", "go4align", "--tune", "step=1e-4..1e-1", "--seeds", "1", "--out", "b"
+    )
+    assert hyper.exit_code == 0, hyper.output
+    assert len({one.assignment.settings["step"] for one in read_results(Path("b"))}) > 2
+
+
+def test_a_search_may_rank_by_pareto_fronts() -> None:
+    done = search(*QUICK, "--rank", "pareto", "--algorithm", "halving", "--population", "4")
+    assert done.exit_code == 0, done.output
+    first, second, *_ = generations(read_results(Path("run")))
+    kept_on = {one.assignment.member for one in second}
+    low, high = (min(first, key=lambda one: one.metrics[f"{name}_mse"]) for name in ("low", "high"))
+    assert len(second) == 2 and kept_on == {low.assignment.member, high.assignment.member}
+
+
+def test_weights_of_a_small_search_train_a_larger_network() -> None:
+    small = search(*QUICK[:-1], "small", "--algorithm", "grid", "--population", "5")
+    assert small.exit_code == 0, small.output
+    best = read_retrained(Path("small"))
+    done = search("tug", "--epochs", "8", "--seeds", "2", "--transfer-from", "small", "--out", "large")
+    assert done.exit_code == 0, done.output
+    assert not read_results(Path("large"))
+    found = read_retrained(Path("large"))
+    assert {one.variant for one in found} == {one.variant for one in best} - {"restart"}
+    assert read_plan(Path("large")).algorithm == "transfer"
+    wrong = search(
+        "tug", "--act", "sampling", "--set", "mixing=sampled", "--transfer-from", "small", "--out", "c"
+    )
+    assert wrong.exit_code == 2
+    said = "`transfer_from` should be a search with act=sampling over low, high. Found act=losses over low, high."
+    assert said in " ".join(wrong.stderr.split())
+
+
+def test_a_transfer_needs_a_search_that_is_done() -> None:
+    assert search(*QUICK).exit_code == 0
+    lines = Path("run/genealogy.jsonl").read_bytes().splitlines(keepends=True)
+    Path("run/genealogy.jsonl").write_bytes(b"".join(lines[:6]))
+    done = search("tug", "--transfer-from", "run", "--out", "large")
+    assert done.exit_code == 2
+    assert "The search in run should have come to epoch 4. Found 2: go on with --resume." in done.stderr
+
+
+def test_a_search_is_told_again_with_its_pictures() -> None:
+    first = search(*QUICK)
+    assert first.exit_code == 0, first.output
+    page = Path("run/search.md").read_text()
+    for path in Path("run/figures").iterdir():
+        path.unlink()
+    again = CliRunner().invoke(app, ["report", "run"])
+    assert again.exit_code == 0, again.output
+    assert again.stdout in first.stdout
+    assert Path("run/search.md").read_text() == page
+    for name in re.findall(r"\]\((figures/\w+\.png)\)", page):
+        assert (Path("run") / name).read_bytes()[:4] == b"\x89PNG"
+    assert "![Members of the search](figures/members.png)" in page and "Command: `" in page
+    lines = Path("run/retrained.jsonl").read_bytes().splitlines(keepends=True)
+    Path("run/retrained.jsonl").write_bytes(lines[0])
+    torn = CliRunner().invoke(app, ["report", "run"])
+    assert torn.exit_code == 2
+    assert re.search(r"should have trained \d+ networks anew. Found 1: go on with --resume.", torn.stderr)

@@ -13,6 +13,7 @@ from equipoise.search.plan import SearchPlan
 from equipoise.search.ranking import WORDS
 from equipoise.search.retrain import Retrained, Schedule
 from equipoise.search.run import Found
+from equipoise.search.weights import Weights, uniform
 
 from .style import BLUE, GREY, INK, LINE, ORANGE, Canvas, Plot
 
@@ -34,14 +35,7 @@ def members(plan: SearchPlan, found: Found, canvas: Canvas) -> Plot | None:
     for before, one in itertools.pairwise(line):
         _step(axes, before, one, BLUE, 2.2)
     scored = [one for one in place.values() if one.score is not None]
-    even = (1 / len(plan.names),) * len(plan.names)
-    for name, chosen, colour, marker in (
-        ("members", [one for one in scored if one.assignment.weights != even], GREY, "o"),
-        ("uniform weights", [one for one in scored if one.assignment.weights == even], ORANGE, "D"),
-        ("winner and its ancestors", line, BLUE, "o"),
-    ):
-        x, y = [one.assignment.end for one in chosen], [one.score for one in chosen]
-        axes.plot(x, y, marker, color=colour, markersize=5, label=name, zorder=3)
+    _marks(axes, scored, line, uniform(len(plan.names)))
     axes.set_xlabel("epochs trained")
     axes.set_ylabel(f"score: {WORDS[plan.rank]}")
     _limit(axes, [one.score or 0.0 for one in scored])
@@ -53,6 +47,16 @@ def members(plan: SearchPlan, found: Found, canvas: Canvas) -> Plot | None:
     )
     alt = f"{len(scored)} members; the best one ends at {line[-1].score:.2f}."
     return Plot("members", "Members of the search", caption, figure, alt)
+
+
+def _marks(axes: Any, scored: Sequence[Result], line: Sequence[Result], even: Weights) -> None:
+    for name, chosen, colour, marker in (
+        ("members", [one for one in scored if one.assignment.weights != even], GREY, "o"),
+        ("uniform weights", [one for one in scored if one.assignment.weights == even], ORANGE, "D"),
+        ("winner and its ancestors", line, BLUE, "o"),
+    ):
+        x, y = [one.assignment.end for one in chosen], [one.score for one in chosen]
+        axes.plot(x, y, marker, color=colour, markersize=5, label=name, zorder=3)
 
 
 def schedule(plan: SearchPlan, found: Found, canvas: Canvas) -> Plot | None:

@@ -144,7 +144,8 @@ def _best_ratio(good: Tensor, other: Tensor, draws: torch.Generator) -> Tensor:
 def _width(rows: Tensor) -> Tensor:
     """Scott's width of a Gaussian kernel in each coordinate: (d,)."""
     count, dimensions = rows.shape
-    return (count ** (-1 / (dimensions + 4)) * rows.std(0)).clamp(min=_LEAST_WIDTH)
+    width: Tensor = count ** (-1 / (dimensions + 4)) * rows.std(0)
+    return width.clamp(min=_LEAST_WIDTH)
 
 
 def _log_density(rows: Tensor, width: Tensor, points: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Process:
         """The covariance k of the points (a, d) at times (a,) and of others (b, d) at times (b,): (a, b)."""
         near = torch.exp(-torch.cdist(x, others).square() / (2 * self.length**2))
         apart = (t[:, None] - times[None]).abs()
-        return near * (1 - self.forgetting) ** (apart / 2)
+        return near * torch.pow(1 - self.forgetting, apart / 2)
 
     def covariance(self, x: Tensor, t: Tensor) -> Tensor:
         """The covariance (n, n) of what is seen at points (n, d) and times (n,)."""
@@ -83,4 +83,5 @@ def deviation(process: Process, x: Tensor, t: Tensor, points: Tensor, time: floa
     solved = torch.linalg.solve_triangular(
         torch.linalg.cholesky(process.covariance(x, t)), cross.T, upper=False
     )
-    return (1 - solved.square().sum(0)).clamp(min=0).sqrt()
+    left: Tensor = 1 - solved.square().sum(0)
+    return left.clamp(min=0).sqrt()

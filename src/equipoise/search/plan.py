@@ -29,8 +29,8 @@ class SearchPlan(Settings):
         algorithm: one of `ALGORITHMS`.
         act: what weights act on: "losses", or the "sampling" of domains.
         rank: what members are compared by: "delta_m", "mean", "worst" or "pareto"; see `ranking`.
-        tune: bounds of other settings that are searched too, by name: "lr", and with act="sampling" hyper-parameters
-            of the method.
+        tune: bounds of other settings that are searched too, by name: "lr" of the model, and with act="sampling"
+            hyper-parameters of the method that have another name.
         population: members (pbt, pb2), candidates (random, halving, asha, bohb), or parts into which a grid divides 1.
         interval: epochs between two comparisons (pbt, pb2), of the first rung (halving, asha, bohb), or of the short
             run (gradients).
@@ -110,7 +110,7 @@ class SearchPlan(Settings):
         spec = MethodSpec.parse(self.config.method)
         known = hyper_parameters(METHODS[spec.name])
         if self.act == "losses" or name not in known:
-            names = [] if self.act == "losses" else list(known)
+            names = [] if self.act == "losses" else [one for one in known if one != "lr"]
             raise SearchError(
                 f"`tune` should be of lr{''.join(f', {one}' for one in names)}, with act={self.act}. Found {name}."
             )

@@ -15,6 +15,7 @@ from equipoise.training.outcome import Hooks, Progress
 from equipoise.training.problem import Problem, description
 
 from .driver import Compare, Forget, run_search
+from .genealogy import read_results
 from .generations import Assignment, Result
 from .member import checkpoint_of, keeping
 from .plan import SearchPlan
@@ -141,7 +142,7 @@ def _searched(
     storage: Storage | None,
 ) -> list[list[Result]]:
     algorithm = plan.decides()
-    show.stage("members", algorithm.members, 0)
+    show.stage("members", algorithm.members, len(read_results(directory)))
     metrics = [metric for task in description(problem, plan.config.options).tasks for metric in task.metrics]
     compare: Compare = (lambda row: pareto(row, metrics)) if plan.rank == "pareto" else list
     forget: Forget | None = None

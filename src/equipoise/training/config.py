@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 from equipoise.engine.memory import MODES
 
 try:
-    from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+    from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+    from pydantic import Field as Field
     from pydantic_core import PydanticCustomError
 except ImportError as error:  # pragma: no cover - tested in a subprocess
     raise ImportError('Training runs need pydantic: pip install "equipoise[cli]".') from error
