@@ -267,6 +267,7 @@ SIMPLEX = r"`weights` should be 3 numbers above 0 with sum 1, for mnist, optdigi
         ({"domains": "mnist,mnist"}, r"`domains` should be different .*Found \['mnist', 'mnist'\]\."),
         ({"domains": "mnits"}, r"`domains`, each of them, should be one of .* Found 'mnits'\. Did you mean 'mnist'"),
         ({"images": 0}, r"`images` should be at least 1\. Found 0\."),
+        ({"patch": "None"}, r"`patch` should be a whole number, or null for none\. Found 'None'\."),
         ({"validation": -1}, r"`validation` should be at least 1\. Found -1\."),
         ({"test": 0}, r"`test` should be at least 1\. Found 0\."),
         ({"batch_size": 0}, r"`batch_size` should be at least 1\. Found 0\."),

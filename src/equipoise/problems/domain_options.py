@@ -15,12 +15,14 @@ def texts(given: str | Sequence[Any]) -> list[str]:
 
 
 def check_least(options: Mapping[str, int | None]) -> None:
-    """Refuse numbers below 1, by the names of their options.
+    """Refuse what is no whole number from 1 on, by the names of the options; a text may come from a command line.
 
     Raises:
         ValueError: naming the first one.
     """
     for name, number in options.items():
+        if number is not None and not isinstance(number, int):
+            raise ValueError(f"`{name}` should be a whole number, or null for none. Found {number!r}.")
         if number is not None and number < 1:
             raise ValueError(f"`{name}` should be at least 1. Found {number}.")
 
