@@ -2,7 +2,8 @@
 
     python benchmarks/matched_search.py digits --out runs/matched-digits
 
-Every search gets as many epochs of members as PBT with `--population` members takes. What it finds is trained anew with
+Every search gets the largest population with which it takes no more epochs of members than PBT with `--population`
+members; only `gradients` has no population, and its own small cost. What it finds is trained anew with
 `--seeds` seeds on the whole training part, on two workers of Ray. Balancing methods are trained once with each of
 these seeds, for as many epochs and with the same learning rate. Uniform weights are trained with further seeds too,
 until they have had the compute of PBT; of those and a seed's own network the one with the best validation score counts
@@ -116,7 +117,9 @@ def row(
     """A row of the table; p is filled in later."""
     pairs = [(own[s], other[s]) for s in own if own[s] is not None and other.get(s) is not None]
     scores = [score for score in own.values() if score is not None]
-    difference = compared(*map(list, zip(*pairs, strict=True))) if pairs else Comparison(math.nan, math.inf)
+    difference = (
+        compared(*map(list, zip(*pairs, strict=True))) if pairs else Comparison(math.nan, math.inf, 0)
+    )
     return {
         "row": name,
         "trainings": cost,

@@ -13,6 +13,7 @@ from equipoise.benchmark.plan import Overrides
 from equipoise.benchmark.provenance import source_commit, versions
 from equipoise.cluster.connection import Place, check_device
 from equipoise.problems.registry import problem_class
+from equipoise.search.algorithms import READS
 from equipoise.search.generations import SearchError
 from equipoise.search.kept import FILE, finished_history, keep_plan, read_plan, recorded
 from equipoise.search.plan import SearchPlan, make_search
@@ -70,12 +71,20 @@ def tuned(given: Sequence[str] | None) -> dict[str, tuple[float, float]] | None:
     return found or None
 
 
-def from_other(directory: Path, names: Sequence[str], act: str, epochs: int) -> dict[str, Any]:
+def from_other(
+    directory: Path, names: Sequence[str], given: Mapping[str, Any], epochs: int
+) -> dict[str, Any]:
     """The settings of a search that takes its weights from another one, such as of a smaller network.
 
     Raises:
-        SearchError: if that one is not done, or its weights are of other tasks or act on something else.
+        SearchError: if that one is not done, its weights are of other tasks or act on something else, or an algorithm
+            is asked for.
     """
+    act = given["act"]
+    if given.get("algorithm") is not None:
+        raise SearchError(
+            f"`algorithm` should be left out with --transfer-from, which searches nothing. Found {given['algorithm']}."
+        )
     old = read_plan(directory)
     if (list(old.names), old.act) != (list(names), act):
         raise SearchError(
@@ -83,7 +92,7 @@ def from_other(directory: Path, names: Sequence[str], act: str, epochs: int) -> 
             f"{', '.join(old.names)}."
         )
     history = finished_history(old, directory)
-    return {"algorithm": "transfer", "transferred": transferred(history, old, epochs), "restarts": False}
+    return {"algorithm": "transfer", "transferred": transferred(history, old, epochs)}
 
 
 def run(
@@ -98,7 +107,7 @@ def run(
     resume: bool,
 ) -> None:
     """Search, train anew, and print what it was worth."""
-    if given.get("interval") is None:
+    if given.get("interval") is None and "interval" in READS.get(given.get("algorithm") or "pbt", ()):
         given = {**given, "interval": max(config.train.epochs // 10, 1)}
     cls = problem_class(config.problem)
     if given.get("act") == "sampling" and "weights" not in inspect.signature(cls).parameters:

@@ -42,9 +42,11 @@ def search(
     problem: Problem,
     preset: Preset = "quick",
     algorithm: Annotated[
-        str,
-        typer.Option(help="pbt, pb2, asha, halving, random, grid, bohb, or gradients (of one short run)."),
-    ] = "pbt",
+        str | None,
+        typer.Option(
+            help="pbt, pb2, asha, halving, random, grid, bohb, or gradients (of one short run). [default: pbt]"
+        ),
+    ] = None,
     act: Annotated[
         str, typer.Option(help="What weights act on: losses, or the sampling of domains.")
     ] = "losses",
@@ -129,7 +131,7 @@ def search(
         given |= {"quantile": quantile, "kind": kind, "floor": floor, "fraction": fraction, "seeds": seeds}
         given |= {"rank": rank, "tune": search_actions.tuned(tune), "restarts": restarts}
         if transfer_from is not None:
-            given |= search_actions.from_other(transfer_from, names, act, config.train.epochs)
+            given |= search_actions.from_other(transfer_from, names, given, config.train.epochs)
         place = search_actions.place(workers, address, gpus, config.device, storage)
         where = out or Path("runs") / f"search-{problem}-{preset}"
         search_actions.run(

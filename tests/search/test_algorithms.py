@@ -197,7 +197,9 @@ def test_halving_leaves_out_what_diverged() -> None:
     chosen = sample(Space(2), 9, seed=0)
     history = play(Halving(chosen, epochs=10, first=2), lambda one: None if one.member != 4 else 1.0)
     assert [[one.assignment.member for one in row] for row in history[1:]] == [[4], [4]]
-    with pytest.raises(SearchError, match="Every candidate diverged in rung 0: lower the learning rate."):
+    with pytest.raises(
+        SearchError, match="Every candidate diverged in the first rung: lower the learning rate."
+    ):
         play(Halving(chosen, epochs=10, first=2), lambda one: None)
 
 
@@ -205,7 +207,10 @@ def test_halving_leaves_out_what_diverged() -> None:
     ("options", "said"),
     [
         ({"candidates": []}, "at least 1 candidate. Found none."),
-        ({"first": 10}, "`first` should be at least 1 epoch and less than the 10 of the run. Found 10."),
+        (
+            {"first": 10},
+            "first rung, should be at least 1 and less than the 10 of the run. Found 10.",
+        ),
         ({"reduction": 1}, "`reduction` should be at least 2. Found 1."),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from equipoise.search.driver import run_search
 from equipoise.search.generations import Assignment, Result, SearchError, best_of, schedule_of
 from equipoise.search.holdout import HeldOut
-from equipoise.search.member import Setting, checkpoint_of, train_member
+from equipoise.search.member import Setting, checkpoint_of, keeping, train_member
 from equipoise.search.pbt import PopulationBased
 from equipoise.search.space import Point, Space
 from equipoise.search.weights import Exploration, uniform
@@ -238,3 +239,66 @@ def test_the_winner_can_be_replayed_from_its_schedule(tmp_path: Path) -> None:
             make, chosen, Assignment(k, 0, point.weights, begin, end, 0 if k else None), again
         )
     assert (found.score, found.metrics) == (best.score, best.metrics)
+
+
+# What members share and do not share
+
+
+def test_patience_is_not_inherited(tmp_path: Path) -> None:
+    """A run of its own would stop; a member trains for the epochs that it is given."""
+    impatient = config(epochs=8).model_copy(
+        update={"train": config(epochs=8).train.model_copy(update={"patience": 1}), "lr": 1e-12}
+    )
+    chosen = Setting(impatient, "losses")
+    first = train_member(make, chosen, Assignment(0, 0, HALF, 0, 4), tmp_path)
+    train_member(make, chosen, Assignment(1, 0, (0.9, 0.1), 4, 8, 0), tmp_path)
+    state = load_checkpoint(checkpoint_of(tmp_path, 1, 0), print)
+    assert first.score is not None and state is not None
+    assert state["position"]["epoch"] == 9 and state["position"]["step"] == 8 * 6
+
+
+def test_weights_do_not_change_the_length_of_an_epoch() -> None:
+    lengths = set()
+    for weights in ((0.1, 0.9), (0.5, 0.5), (0.9, 0.1)):
+        tug = Tug("sampled", weights)
+        lengths.add(len(HeldOut(tug, 0.7, 0).loaders(0).train))
+    assert len(lengths) == 1
+
+
+def test_a_problem_keeps_its_data_where_only_weights_differ() -> None:
+    built: list[Any] = []
+
+    class Kept(Tug):
+        def __init__(self, **options: Any) -> None:
+            built.append(options)
+            super().__init__(**options)
+
+        def reweighted(self, weights: Sequence[float]) -> Kept:
+            found = copy.copy(self)
+            found.weights = weights
+            return found
+
+    make_kept = keeping(Kept)
+    first = make_kept({"mixing": "sampled", "weights": [0.5, 0.5]})
+    second = make_kept({"mixing": "sampled", "weights": [0.2, 0.8]})
+    assert len(built) == 1 and second.x is first.x
+    assert (first.weights, second.weights) == ([0.5, 0.5], [0.2, 0.8])
+    assert make_kept({"mixing": "sampled", "weights": [0.2, 0.8]}) is second
+    make_kept({"mixing": "together"})
+    assert len(built) == 2
+
+
+def test_a_learning_rate_that_was_found_goes_on_from_where_the_parent_s_had_fallen_to(tmp_path: Path) -> None:
+    """Step decay halves the rate after two epochs; the child asks for a rate ten times as high."""
+    train = config(epochs=6).train.model_copy(
+        update={"schedule": "step", "step_epochs": 2, "step_factor": 0.5}
+    )
+    chosen = Setting(config(epochs=6).model_copy(update={"train": train}), "losses")
+    train_member(make, chosen, Assignment(0, 0, HALF, 0, 3, None, {"lr": 0.01}), tmp_path)
+    train_member(make, chosen, Assignment(1, 0, HALF, 3, 4, 0, {"lr": 0.1}), tmp_path)
+    rates = []
+    for generation in (0, 1):
+        state = load_checkpoint(checkpoint_of(tmp_path, generation, 0), print)
+        assert state is not None
+        rates.append(state["optimizer"]["param_groups"][0]["lr"])
+    assert rates == pytest.approx([0.005, 0.025])

@@ -184,11 +184,13 @@ def test_densities_are_those_of_scipy() -> None:
     assert found.tolist() == pytest.approx(other.tolist(), rel=1e-9)
 
 
-def test_a_bracket_in_which_all_diverged_ends_the_search() -> None:
-    with pytest.raises(
-        SearchError, match="Every candidate diverged in generation 0: lower the learning rate."
-    ):
-        play(ModelBased(Space(2), 4, 9, 1, 0), lambda one: None)
+def test_a_bracket_in_which_all_diverged_makes_room_for_the_next() -> None:
+    algorithm = ModelBased(Space(2), population=10, epochs=9, first=1, seed=0)
+    history = play(algorithm, lambda one: None if one.generation == 1 else one.weights[0])
+    assert [(len(row), row[0].assignment.end) for row in history] == [(9, 1), (3, 3), (1, 3), (1, 9)]
+    assert best_of(history).assignment.generation == 3
+    last = play(algorithm, lambda one: None if one.generation == 3 else one.weights[0])
+    assert best_of(last).assignment.end == 9 and best_of(last).assignment.generation == 2
 
 
 # ASHA
@@ -250,8 +252,24 @@ def test_two_candidates_still_have_a_winner_at_the_end() -> None:
 def test_none_of_those_that_diverged_goes_on() -> None:
     results = run(asha(9), lambda one: None if one.member != 4 else 1.0, 1)
     assert [one.assignment.member for one in results if one.assignment.generation] == [4, 4]
-    with pytest.raises(SearchError, match="Every candidate diverged in rung 0: lower the learning rate."):
+    with pytest.raises(SearchError, match="Every candidate diverged: lower the learning rate."):
         run(asha(9), lambda one: None, 1)
+
+
+def test_where_the_best_diverges_later_the_next_best_goes_on() -> None:
+    """Of five candidates one is promoted, and diverges; the others still lead to an end."""
+    score: Score = lambda one: None if one.generation == 1 and one.member in (0, 3) else float(one.member)  # noqa: E731
+    results = run(asha(5), score, 1)
+    assert [one.assignment.place for one in results[5:]] == [(1, 0), (1, 1), (2, 1)] or best_of(
+        [results]
+    ).assignment.end == 9
+    assert asha(5).ready(results) == [
+        one.assignment for one in sorted(results, key=lambda one: one.assignment.place)
+    ]
+    in_step = play(
+        Halving(sample(Space(2), 5, 0), epochs=9, first=1), lambda one: None if one.generation else 1.0
+    )
+    assert [len(row) for row in in_step] == [5, 2] and best_of(in_step).assignment.end == 1
 
 
 def test_halving_in_step_says_how_many_members_it_has() -> None:

@@ -113,12 +113,14 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
         compared([1.0], [1.0, 2.0])
 
 
-@pytest.mark.parametrize("count", [2, 3, 10, 16])
-def test_the_table_of_student_s_t_is_right(count: int) -> None:
+@pytest.mark.parametrize("count", [2, 3, 10, 40])
+def test_points_of_student_s_t_are_those_of_scipy(count: int) -> None:
     differences = [float(k % 3) for k in range(count)]
     found = compared(differences, [0.0] * count)
     half = stats.t.ppf(0.975, count - 1) * stats.sem(differences)
-    assert found.half == pytest.approx(float(half), rel=3e-4)
+    assert found.half == pytest.approx(float(half), rel=1e-9)
+    less = stats.t.ppf(1 - 0.01 / 2, count - 1) * stats.sem(differences)
+    assert found.visible(0.01) == pytest.approx(float(less), rel=1e-9)
 
 
 def test_what_was_trained_is_read_back_and_a_torn_line_is_not(tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ class Actors:
             if "creation task" in str(error):  # it could not begin, and no other would
                 raise ClusterError(f"A worker should be able to start. {error}") from error
             self._ray.kill(hand.actor)  # it may be alive where only its node could not be reached
+            self._let_go()  # idle ones may have died with it, and would take tasks with them
             return Ended(hand.task, died=True)
         except errors.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, Exception) else error) from error

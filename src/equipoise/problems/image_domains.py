@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +144,18 @@ class ImageDomains(ABC):
         mixed = Domains(train, seed=seed, weights=weights, together=together, samples=mixture.samples)
         held_out = (OneByOne({name: self._batches(name, part) for name in self._names}) for part in (1, 2))
         return Loaders(mixed, *held_out)
+
+    def reweighted(self, weights: Sequence[float]) -> Self:
+        """The same problem, with its images, whose domains are drawn with other probabilities.
+
+        Raises:
+            ValueError: if they are not one for each domain, or its batches have all domains together.
+        """
+        mixture = self._mixture
+        found = copy.copy(self)
+        chosen = probabilities(weights, self._names, mixture.mixing)
+        found._mixture = replace(mixture, weights=chosen)
+        return found
 
     def _batches(self, name: str, part: int, seed: int = 0) -> SampleBatches[Batch]:
         """The batches of one domain's training, validation or test part."""

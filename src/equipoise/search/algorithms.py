@@ -19,6 +19,19 @@ Name = Literal["pbt", "pb2", "asha", "halving", "random", "grid", "bohb", "gradi
 ALGORITHMS: tuple[str, ...] = get_args(Name)
 
 
+_MOVES = {"population", "interval", "quantile", "kind", "resample", "floor"}
+READS: dict[str, set[str]] = {
+    "pbt": _MOVES,
+    "pb2": _MOVES,
+    "asha": {"population", "interval", "floor"},
+    "halving": {"population", "interval", "floor"},
+    "random": {"population", "floor"},
+    "grid": {"population"},
+    "bohb": {"population", "interval", "floor"},
+    "gradients": {"interval", "floor"},
+    "transfer": set(),
+}
+"""The settings of a search that each algorithm reads."""
 SearchAlgorithm = Algorithm | Asynchronous
 
 
@@ -60,7 +73,9 @@ def algorithm_of(
     if name == "transfer":
         return Nothing()
     if name == "grid":
-        return Candidates(grid(space.count, population), epochs)
+        points = grid(space.count, population)
+        others = [point for point in points if point.weights != space.uniform().weights]
+        return Candidates([space.uniform(), *others], epochs)
     candidates = sample(space, population, seed)
     if name == "random":
         return Candidates(candidates, epochs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .fixed import beginners, check_rungs, promoted, rung_ends
@@ -18,7 +18,8 @@ class AsynchronousHalving:
     floor(n / eta) of the n that have come to the end of its own. What can be promoted goes before what is new, so no
     worker waits. Those that diverged never go on. Who is promoted depends on the order in which results come: on one
     worker the same seed gives the same search, on several it need not, and a search that was killed goes on from what
-    it had recorded. When all that is left has been done, the best of a rung goes on to the end if nobody reached it.
+    it had recorded. Where all is done and nobody has come to the end, the best of the highest rung goes on, and if it
+    diverges the next one.
 
     Source: L. Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020,
     https://arxiv.org/abs/1810.05934, Algorithm 2, for a fixed number of candidates.
@@ -63,19 +64,21 @@ class AsynchronousHalving:
                 best = ranked(rungs[rung])[: len(rungs[rung]) // self.reduction]
                 found |= _places(best, ends[rung + 1])
             if number == len(found):
-                found |= _last(rungs, ends)
+                found |= _next_best(rungs, ends, found)
         return list(found.values())
 
 
-def _last(rungs: Sequence[Sequence[Result]], ends: Sequence[int]) -> dict[tuple[int, int], Assignment]:
-    """The best of the highest rung that was reached goes on, where few candidates leave the last one empty."""
-    top = max(rung for rung, row in enumerate(rungs) if row)
-    if top + 1 == len(ends):
+def _next_best(
+    rungs: Sequence[Sequence[Result]], ends: Sequence[int], found: Mapping[tuple[int, int], Assignment]
+) -> dict[tuple[int, int], Assignment]:
+    """Who goes on where all is done and nobody has come to the end: the best of the highest rung that still can."""
+    if any(one.score is not None for one in rungs[-1]):
         return {}
-    best = ranked(rungs[top])[:1]
-    if best[0].score is None:
-        raise SearchError(f"Every candidate diverged in rung {top}: lower the learning rate.")
-    return _places(best, ends[top + 1])
+    for rung in reversed(range(len(ends) - 1)):
+        for one in ranked(rungs[rung]):
+            if one.score is not None and promoted(one, ends[rung + 1]).place not in found:
+                return _places([one], ends[rung + 1])
+    raise SearchError("Every candidate diverged: lower the learning rate.")
 
 
 def _places(results: Sequence[Result], end: int) -> dict[tuple[int, int], Assignment]:

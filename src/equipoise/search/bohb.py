@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .fixed import beginners, check_rungs, promoted, rung_ends
-from .generations import Assignment, Result, SearchError, point_of, ranked, stream
+from .generations import Assignment, Result, point_of, ranked, stream
 from .space import Point, Space
 
 _GOOD = 0.15  # of the results that make the model of good points
@@ -67,20 +67,18 @@ class ModelBased:
         return sum(size for bracket in self._brackets() for size in bracket)
 
     def propose(self, history: Sequence[Sequence[Result]]) -> list[Assignment]:
-        """The next rung of a bracket, or the first of the next one; see `Algorithm`.
-
-        Raises:
-            SearchError: if every candidate of a bracket diverged.
-        """
+        """The next rung of a bracket, or the first of the next one; see `Algorithm`."""
         ends = rung_ends(self.epochs, self.first, self.reduction)
-        done = 0
+        rest = list(history)
         for sizes in self._brackets():
-            at = len(history) - done
-            if at == 0:
-                return self._begun(history, sizes[0], ends[-len(sizes)])
-            if at < len(sizes):
-                return _gone_on(history[-1], sizes[at], ends[at - len(sizes)])
-            done += len(sizes)
+            last: Sequence[Result] | None = None
+            for rung, size in enumerate(sizes):
+                if last is not None and all(one.score is None for one in last):
+                    break  # nobody is left to go on, and the next bracket begins
+                if not rest:
+                    end = ends[rung - len(sizes)]
+                    return self._begun(history, size, end) if last is None else _gone_on(last, size, end)
+                last = rest.pop(0)
         return []
 
     def _brackets(self) -> list[list[int]]:
@@ -123,10 +121,6 @@ class ModelBased:
 
 def _gone_on(last: Sequence[Result], size: int, end: int) -> list[Assignment]:
     good = [one for one in ranked(last) if one.score is not None][:size]
-    if not good:
-        raise SearchError(
-            f"Every candidate diverged in generation {last[0].assignment.generation}: lower the learning rate."
-        )
     return [promoted(one, end) for one in sorted(good, key=lambda one: one.assignment.member)]
 
 

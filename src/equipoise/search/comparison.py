@@ -7,44 +7,42 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# 97.5 % points of Student's t with 1, 2, ... degrees of freedom; Abramowitz and Stegun, table 26.10.
-_T = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-)
-_T_LARGE = 1.960
-
 
 @dataclass(frozen=True)
 class Comparison:
-    """The mean difference of two variants over the same seeds, with its 95 % interval.
+    """The mean difference of two variants over the same seeds.
 
     Args:
-        mean: of the differences.
-        half: of the interval's width; infinite with one seed.
-        p: probability of a mean as far from 0 if there is no difference (two-sided t test); 1 with one seed.
+        mean: of the differences d_i.
+        error: std(d) / sqrt(n), its standard error; infinite with one seed.
+        freedom: n - 1.
     """
 
     mean: float
-    half: float
-    p: float = 1.0
+    error: float
+    freedom: int
+
+    @property
+    def half(self) -> float:
+        """Half of the 95 % interval."""
+        return self.visible(0.05)
+
+    @property
+    def p(self) -> float:
+        """Probability of a mean as far from 0 if there is no difference (two-sided t test); 1 with one seed."""
+        if not self.freedom:
+            return 1.0
+        if not self.error:
+            return float(self.mean == 0)
+        return two_sided(self.mean / self.error, self.freedom)
+
+    def visible(self, level: float) -> float:
+        """The smallest mean that would have a p-value at this level; infinite with one seed."""
+        return critical(level, self.freedom) * self.error if self.freedom else math.inf
 
 
 def compared(scores: Sequence[float], others: Sequence[float]) -> Comparison:
-    """How much lower the first scores are than the others, of the same seeds: the paired t interval of 95 %.
+    """How much lower the first scores are than the others, of the same seeds, for the paired t test and its interval.
 
     With the n differences d_i = s_i - o_i, mean(d) +- t_{0.975, n-1} std(d) / sqrt(n).
 
@@ -58,11 +56,19 @@ def compared(scores: Sequence[float], others: Sequence[float]) -> Comparison:
     differences = [score - other for score, other in zip(scores, others, strict=True)]
     count, mean = len(differences), statistics.fmean(differences)
     if count == 1:
-        return Comparison(mean, math.inf)
-    quantile = _T[count - 2] if count - 2 < len(_T) else _T_LARGE
-    error = statistics.stdev(differences) / math.sqrt(count)
-    p = two_sided(mean / error, count - 1) if error else float(mean == 0)
-    return Comparison(mean, quantile * error, p)
+        return Comparison(mean, math.inf, 0)
+    return Comparison(mean, statistics.stdev(differences) / math.sqrt(count), count - 1)
+
+
+def critical(level: float, freedom: int) -> float:
+    """How far from 0 a Student-t variable is with this two-sided probability, by bisection of `two_sided`."""
+    low, high = 0.0, 1.0
+    while two_sided(high, freedom) > level:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if two_sided(middle, freedom) > level else (low, middle)
+    return high
 
 
 def two_sided(t: float, freedom: int) -> float:

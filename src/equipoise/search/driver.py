@@ -49,7 +49,7 @@ def run_search(
         StorageError: if the directory cannot be written; nothing that was recorded is lost.
     """
     forget = forget or (lambda one: remove_checkpoint(checkpoint_of(directory, *one.place)))
-    ready = algorithm.ready if isinstance(algorithm, Asynchronous) else _in_step(algorithm, compare)
+    ready = _ready(algorithm, compare)
     results = read_results(directory)
     begun = check_results(ready(results), results)
     waiting = begun.copy()
@@ -70,20 +70,41 @@ def run_search(
     return history
 
 
+def still_to_do(
+    algorithm: Algorithm | Asynchronous, results: Sequence[Result], compare: Compare = list
+) -> list[Assignment]:
+    """What follows from the results of a search and has none; nothing where it is done.
+
+    Raises:
+        SearchError: if the results are of another search.
+    """
+    return check_results(_ready(algorithm, compare)(results), results)
+
+
+def _ready(
+    algorithm: Algorithm | Asynchronous, compare: Compare
+) -> Callable[[Sequence[Result]], list[Assignment]]:
+    return algorithm.ready if isinstance(algorithm, Asynchronous) else _in_step(algorithm, compare)
+
+
 def _in_step(algorithm: Algorithm, compare: Compare) -> Callable[[Sequence[Result]], list[Assignment]]:
-    """All assignments up to the generation that is not whole yet."""
+    """All assignments up to the generation that is not whole yet, of results that only grow; each is proposed once."""
+    rows: list[list[Assignment]] = []
+    whole: list[list[Result]] = []
 
     def ready(results: Sequence[Result]) -> list[Assignment]:
-        found: list[Assignment] = []
-        whole: list[list[Result]] = []
         history = generations(results)
-        while proposed := algorithm.propose(whole):
-            found += proposed
+        while True:
+            if len(rows) == len(whole):
+                proposed = algorithm.propose(whole)
+                if not proposed:
+                    break
+                rows.append(proposed)
             row = history[len(whole)] if len(whole) < len(history) else []
-            if len(row) < len(proposed):
+            if len(row) < len(rows[-1]):
                 break
             whole.append(compare(row))
-        return found
+        return [one for proposed in rows for one in proposed]
 
     return ready
 

@@ -50,8 +50,9 @@ class Halving:
     """Successive halving: of the candidates that have come so far, the best part goes on, for longer each time.
 
     With n candidates, a first rung of r epochs and the reduction eta, the ceil(n / eta^k) best are trained until
-    r eta^k epochs, or to the end. Those that diverged never go on. In step: a rung begins when the one before is
-    done, so the same seed gives the same search, which asynchronous promotion (ASHA) does not.
+    r eta^k epochs, or to the end. Those that diverged never go on; where all of a later rung did, the search ends.
+    In step: a rung begins when the one before is done, so the same seed gives the same search, which asynchronous
+    promotion (ASHA) does not.
 
     Source: K. Jamieson and A. Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization,
     AISTATS 2016, https://arxiv.org/abs/1502.07943, Figure 3; L. Li et al., A System for Massively Parallel
@@ -93,10 +94,8 @@ class Halving:
         if len(history) == len(ends):
             return []
         good = [one for one in ranked(history[-1]) if one.score is not None]
-        if not good:
-            raise SearchError(
-                f"Every candidate diverged in rung {len(history) - 1}: lower the learning rate."
-            )
+        if not good and len(history) == 1:
+            raise SearchError("Every candidate diverged in the first rung: lower the learning rate.")
         few = math.ceil(len(self.candidates) / self.reduction ** len(history))
         kept = sorted(good[:few], key=lambda one: one.assignment.member)
         return [promoted(one, ends[len(history)]) for one in kept]
@@ -112,7 +111,8 @@ def check_rungs(candidates: int, epochs: int, first: int, reduction: int) -> Non
         raise SearchError("A search should have at least 1 candidate. Found none.")
     if not 1 <= first < epochs:
         raise SearchError(
-            f"`first` should be at least 1 epoch and less than the {epochs} of the run. Found {first}."
+            f"`interval`, here the epochs of the first rung, should be at least 1 and less than the {epochs} of the "
+            f"run. Found {first}."
         )
     if reduction < 2:
         raise SearchError(f"`reduction` should be at least 2. Found {reduction}.")

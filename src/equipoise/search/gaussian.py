@@ -35,7 +35,7 @@ class Process:
 
     def kernel(self, x: Tensor, t: Tensor, others: Tensor, times: Tensor) -> Tensor:
         """The covariance k of the points (a, d) at times (a,) and of others (b, d) at times (b,): (a, b)."""
-        near = torch.exp(-torch.cdist(x, others).square() / (2 * self.length**2))
+        near: Tensor = torch.exp(-torch.cdist(x, others).square() / (2 * self.length**2))
         apart = (t[:, None] - times[None]).abs()
         return near * torch.pow(1 - self.forgetting, apart / 2)
 

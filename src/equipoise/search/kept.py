@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from equipoise.problems.registry import problem_class
 from equipoise.training.storage import LOCK, storing, write_atomically
 
+from .driver import still_to_do
 from .genealogy import generations, read_results
 from .generations import Result, SearchError
 from .plan import SearchPlan
 from .retrain import read_retrained
-from .run import Found, chosen_variants, epochs_of, to_train
+from .run import Found, chosen_variants, comparing, epochs_of, to_train
 
 FILE = "search.json"
 
@@ -84,11 +86,10 @@ def finished_history(plan: SearchPlan, directory: Path) -> list[list[Result]]:
         SearchError: if it has not.
     """
     results = read_results(directory)
-    longest = max((one.assignment.end for one in results), default=0)
-    if longest < plan.config.train.epochs:
+    left = still_to_do(plan.decides(), results, comparing(plan, problem_class(plan.config.problem)))
+    if left:
         raise SearchError(
-            f"The search in {directory} should have come to epoch {plan.config.train.epochs}. Found {longest}: go on "
-            "with --resume."
+            f"The search in {directory} should be done. Found that {left[0].label} is not: go on with --resume."
         )
     return generations(results)
 

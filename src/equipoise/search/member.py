@@ -18,7 +18,7 @@ from equipoise.engine.checks import NotFiniteError
 from equipoise.training.config import RunConfig
 from equipoise.training.loop import Trainer
 from equipoise.training.outcome import DivergedError, Hooks
-from equipoise.training.problem import Problem
+from equipoise.training.problem import Problem, Reweightable
 from equipoise.training.storage import storing
 
 from .generations import Assignment, Result, point_of
@@ -57,9 +57,13 @@ class Setting:
         check_known("`rank`", self.rank, get_args(Rank))
 
     def at(self, point: Point) -> RunConfig:
-        """The configuration of a run at a point: its weights, its learning rate, the method's hyper-parameters."""
+        """The configuration of a run at a point: its weights, its learning rate, the method's hyper-parameters.
+
+        No run stops early: all have the same epochs, and one that takes over a network does not take over its patience.
+        """
         settings = dict(point.settings)
-        changes: dict[str, Any] = {"lr": settings.pop("lr", self.config.lr)}
+        train = self.config.train.model_copy(update={"patience": None})
+        changes: dict[str, Any] = {"lr": settings.pop("lr", self.config.lr), "train": train}
         spec = MethodSpec.parse(self.config.method)
         spec = MethodSpec(spec.name, {**spec.kwargs, **settings}, spec.wrappers)
         if self.act == "losses":
@@ -75,12 +79,21 @@ Make = Callable[[Mapping[str, Any]], Problem]
 
 
 def keeping(problem: type[Problem]) -> Make:
-    """Builds a problem from its options, and keeps the last one while they are the same: reading data takes time."""
+    """Builds a problem from its options, and keeps the last one while they are the same: reading data takes time.
+
+    Where only the sampling weights differ and the problem is `Reweightable`, its data are kept too.
+    """
     kept: list[tuple[dict[str, Any], Problem]] = []
 
     def make(options: Mapping[str, Any]) -> Problem:
-        if not kept or kept[0][0] != options:
-            kept[:] = [(dict(options), problem(**options))]
+        wanted = dict(options)
+        if kept and kept[0][0] != wanted:
+            others = [{k: v for k, v in one.items() if k != "weights"} for one in (wanted, kept[0][0])]
+            old = kept[0][1]
+            if isinstance(old, Reweightable) and others[0] == others[1] and wanted.get("weights"):
+                kept[:] = [(wanted, old.reweighted(wanted["weights"]))]
+        if not kept or kept[0][0] != wanted:
+            kept[:] = [(wanted, problem(**options))]
         return kept[0][1]
 
     return make

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from equipoise.build import METHODS, hyper_parameters
+from equipoise.build import METHODS, build_method, hyper_parameters
 from equipoise.core import MethodSpec
 from equipoise.core.names import check_known
 from equipoise.problems.registry import problem_class
 from equipoise.training.config import Field, RunConfig, Settings
 from equipoise.training.problem import description
 
-from .algorithms import ALGORITHMS, Name, SearchAlgorithm, algorithm_of
+from .algorithms import ALGORITHMS, READS, Name, SearchAlgorithm, algorithm_of
 from .generations import SearchError
 from .member import Act, Setting
 from .ranking import Rank, check_rank
@@ -42,7 +42,7 @@ class SearchPlan(Settings):
         seeds: how often each variant is trained anew.
         restarts: whether networks with uniform weights and other seeds are trained for as many epochs as the search
             took, so that uniform weights have the same compute.
-        transferred: schedules by variant, (first epoch, weights, settings), from another search (transfer).
+        transferred: schedules by variant, (first epoch, weights), from another search (transfer).
     """
 
     config: RunConfig
@@ -60,7 +60,7 @@ class SearchPlan(Settings):
     floor: float = 0.1
     seeds: int = 3
     restarts: bool = True
-    transferred: dict[str, list[tuple[int, list[float], dict[str, float]]]] = Field(default_factory=dict)
+    transferred: dict[str, list[tuple[int, list[float]]]] = Field(default_factory=dict)
 
     def setting(self) -> Setting:
         """What members have in common."""
@@ -99,7 +99,7 @@ class SearchPlan(Settings):
     def given(self) -> dict[str, list[tuple[int, Point]]]:
         """The variants that came from another search."""
         return {
-            name: [(begin, Point(tuple(weights), settings)) for begin, weights, settings in rows]
+            name: [(begin, Point(tuple(weights), {})) for begin, weights in rows]
             for name, rows in self.transferred.items()
         }
 
@@ -134,8 +134,10 @@ def make_search(config: RunConfig, names: Sequence[str], given: Mapping[str, Any
     Raises:
         SearchError: on anything that is wrong; the message says what to do.
     """
-    check_known("`algorithm`", given.get("algorithm", "pbt"), ALGORITHMS, SearchError)
+    algorithm = given.get("algorithm") or "pbt"
+    check_known("`algorithm`", algorithm, ALGORITHMS, SearchError)
     chosen = {name: value for name, value in given.items() if value is not None}
+    _check_read(algorithm, chosen)
     try:
         plan = SearchPlan.read({"config": config, "names": tuple(names), **chosen})
     except ValueError as error:
@@ -148,10 +150,6 @@ def make_search(config: RunConfig, names: Sequence[str], given: Mapping[str, Any
         raise SearchError(
             f"`method` should be ls where weights act on losses. Found {config.method}: take act=sampling."
         )
-    if plan.tune and plan.algorithm in ("grid", "transfer"):
-        raise SearchError(
-            f"`tune` should be left out with algorithm={plan.algorithm}. Found {', '.join(plan.tune)}."
-        )
     if plan.rank == "pareto" and plan.algorithm in ("pb2", "asha", "bohb"):
         raise SearchError(
             f"`rank` should be one number for algorithm={plan.algorithm}. Found pareto: take pbt, halving or random."
@@ -159,4 +157,37 @@ def make_search(config: RunConfig, names: Sequence[str], given: Mapping[str, Any
     problem = description(problem_class(config.problem), config.options)
     check_rank(plan.rank, problem)
     plan.decides()
+    _check_bounds(plan)
     return plan
+
+
+def _check_read(algorithm: str, chosen: Mapping[str, Any]) -> None:
+    """Refuse settings that would do nothing."""
+    if algorithm == "transfer" and "transferred" not in chosen:
+        raise SearchError("`algorithm` should not be transfer by itself: take --transfer-from RUN.")
+    options = set().union(*READS.values()) - READS[algorithm]
+    options |= {"tune"} if algorithm in ("grid", "transfer") else set()
+    idle = [name for name in chosen if name in options]
+    if idle:
+        raise SearchError(
+            f"`{idle[0]}` should be left out with algorithm={algorithm}, which does not read it. "
+            f"Found {chosen[idle[0]]!r}."
+        )
+
+
+def _check_bounds(plan: SearchPlan) -> None:
+    """Try the bounds of what is tuned before any time is spent."""
+    train, space = plan.config.train, plan.space()
+    for one in space.ranges:
+        if one.name == "lr" and train.schedule == "cosine" and one.low < train.min_lr:
+            raise SearchError(
+                f"`tune` of lr should begin at `min_lr`, {train.min_lr:g}, or above, for schedule=cosine. "
+                f"Found {one.low:g}."
+            )
+        for bound in (one.low, one.high):
+            point = space.uniform()
+            point = point._replace(settings={**point.settings, one.name: bound})
+            try:
+                build_method(plan.setting().at(point).method, len(plan.names))
+            except ValueError as error:
+                raise SearchError(f"`tune` of {one.name} should stay where the method is. {error}") from error

@@ -57,7 +57,7 @@ class Retrained:
         score: of the test part at the selected epoch, lower is better; None if the network diverged.
         metrics: of the test part, by name.
         seconds: of its steps.
-        validation: the score of the validation part, by which the epoch was selected.
+        validation: of the validation part at that epoch, which delta_m has selected.
     """
 
     variant: str
@@ -75,13 +75,10 @@ def variants(history: Sequence[Sequence[Result]], uniform: Point) -> dict[str, l
 
     Args:
         history: of the search.
-        uniform: the uniform weights; the other settings are those of member 0 where it was trained for longest.
+        uniform: the uniform weights, trained with the winner's other settings, so that only the weights differ.
     """
     best = best_of(history)
-    own = [one for row in history for one in row if one.assignment.weights == uniform.weights]
-    if own:
-        longest = max(own, key=lambda one: (one.score is not None, one.assignment.end))
-        uniform = point_of(longest.assignment)
+    uniform = uniform._replace(settings=best.assignment.settings)
     found = {
         "uniform": [(0, uniform)],
         "constant": [(0, point_of(best.assignment))],
@@ -139,8 +136,10 @@ def train_anew(
     except (DivergedError, NotFiniteError):
         return Retrained(anew.variant, anew.seed, None, {}, 0.0)
     test = outcome.metrics["test"]
-    score = score_of(setting.rank, make(setting.at(anew.schedule[0][1]).options), test)
-    return Retrained(anew.variant, anew.seed, score, test, outcome.seconds, outcome.validation_score)
+    problem = make(setting.at(anew.schedule[0][1]).options)
+    score = score_of(setting.rank, problem, test)
+    validation = score_of(setting.rank, problem, outcome.metrics["validation"])
+    return Retrained(anew.variant, anew.seed, score, test, outcome.seconds, validation)
 
 
 def retrain(

@@ -124,13 +124,19 @@ def to_train(plan: SearchPlan, chosen: Mapping[str, Schedule], epochs: int) -> l
 
 
 def transferred(history: Sequence[Sequence[Result]], old: SearchPlan, epochs: int) -> dict[str, Any]:
-    """The variants of a search for a run of another length, as `SearchPlan.transferred` has them."""
+    """The weights of a search for a run of another length, as `SearchPlan.transferred` has them; no other settings."""
     found = variants(history, old.space().uniform())
     rows = {name: stretched(schedule, old.config.train.epochs, epochs) for name, schedule in found.items()}
     return {
-        name: [(begin, list(point.weights), dict(point.settings)) for begin, point in schedule]
-        for name, schedule in rows.items()
+        name: [(begin, list(point.weights)) for begin, point in schedule] for name, schedule in rows.items()
     }
+
+
+def comparing(plan: SearchPlan, problem: type[Problem]) -> Compare:
+    """Gives results of one generation the scores that members are compared by."""
+    tasks = description(problem, plan.config.options).tasks
+    metrics = [metric for task in tasks for metric in task.metrics]
+    return (lambda row: pareto(row, metrics)) if plan.rank == "pareto" else list
 
 
 def _searched(
@@ -143,13 +149,11 @@ def _searched(
 ) -> list[list[Result]]:
     algorithm = plan.decides()
     show.stage("members", algorithm.members, len(read_results(directory)))
-    metrics = [metric for task in description(problem, plan.config.options).tasks for metric in task.metrics]
-    compare: Compare = (lambda row: pareto(row, metrics)) if plan.rank == "pareto" else list
     forget: Forget | None = None
     if storage is not None:
         forget = lambda one: storage.remove(checkpoint_of(directory, *one.place).stem)  # noqa: E731
     hear = lambda result: show.finished(_told(plan, result))  # noqa: E731
-    return run_search(algorithm, do, directory, hear, compare, forget)
+    return run_search(algorithm, do, directory, hear, comparing(plan, problem), forget)
 
 
 def _working(job: Job, show: Show, place: Place | None) -> AbstractContextManager[Work]:

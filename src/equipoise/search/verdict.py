@@ -27,6 +27,7 @@ class Gain:
         difference: of their test scores, below 0 if the variant is better.
         p: of the difference, after Holm's correction for all gains of the search.
         left_out: seeds of which one of the two networks diverged.
+        tests: gains that Holm's correction is over.
     """
 
     variant: str
@@ -34,6 +35,7 @@ class Gain:
     difference: Comparison
     p: float
     left_out: int
+    tests: int = 1
 
     @property
     def clear(self) -> bool:
@@ -58,7 +60,7 @@ def gains(found: Found) -> list[Gain]:
                 a, b = ([table[s] for s in seeds] for table in (scores[variant], given))
                 pairs.append((variant, other, compared(a, b), len(given) - len(seeds)))  # type: ignore[arg-type]
     corrected = holm([comparison.p for _, _, comparison, _ in pairs])
-    return [Gain(v, o, c, p, n) for (v, o, c, n), p in zip(pairs, corrected, strict=True)]
+    return [Gain(*pair[:3], p, pair[3], len(pairs)) for pair, p in zip(pairs, corrected, strict=True)]
 
 
 def _scores(retrained: Sequence[Retrained]) -> dict[str, dict[int, float | None]]:
@@ -112,7 +114,8 @@ def _of_a_gain(plan: SearchPlan, gain: Gain) -> str:
     if gain.clear:
         verdict = "better" if gain.difference.mean < 0 else "worse"
     else:
-        verdict = f"no clear difference; one of {gain.difference.half:.2f} could have been seen"
+        visible = gain.difference.visible(_LEVEL / gain.tests)
+        verdict = f"no clear difference; one of {visible:.2f} would have been seen"
     return (
         f"{what}, {seeds} seeds: {gain.difference.mean:+.2f} ± {gain.difference.half:.2f} of {WORDS[plan.rank]} on the "
         f"test part (paired 95 % interval; lower is better; p = {gain.p:.2g} after Holm's correction): {verdict}."

@@ -43,7 +43,8 @@ class Domains:
     wherever the epochs of the whole begin and end. So all of its samples are seen once before any is seen twice,
     and a short domain is seen more often than a long one where it is drawn as often.
 
-    An epoch is a fixed number of batches: as many as show `samples` samples, in expectation where domains are drawn.
+    An epoch is a fixed number of batches: as many as show `samples` samples, where domains are drawn in expectation and
+    for weights in proportion to their batches. It does not depend on the weights.
     Which domain comes when is a function of the seed and the epoch alone.
 
     Args:
@@ -83,8 +84,9 @@ class Domains:
         chosen = sizes.tolist() if weights is None else [float(weights[name]) for name in self.names]
         given = torch.tensor(chosen, dtype=torch.float64)
         self.weights = given / given.sum()
-        shown = torch.tensor([_shown(domain) for domain in domains.values()], dtype=torch.float64) / sizes
-        expected = float(shown.sum() if together else shown @ self.weights)  # samples of a step
+        shown = torch.tensor([_shown(domain) for domain in domains.values()], dtype=torch.float64)
+        # Samples of a step, whatever the weights: runs with other weights have epochs as long.
+        expected = float((shown / sizes).sum() if together else shown.sum() / sizes.sum())
         self._length = max(math.ceil(self.samples / expected - 1e-9), 1)
         self._before = [
             torch.zeros(len(self.names), dtype=torch.int64)

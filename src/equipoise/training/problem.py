@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -146,6 +146,14 @@ class Previewed(Protocol):
 
     def preview(self) -> Preview:
         """What was read: columns or parts with their counts, and how they were split."""
+
+
+@runtime_checkable
+class Reweightable(Protocol):
+    """A problem whose sampling weights can be changed without reading its data again."""
+
+    def reweighted(self, weights: Sequence[float]) -> Problem:
+        """The same problem, with its data, and the option `weights` set to these; itself unchanged."""
 
 
 @runtime_checkable
