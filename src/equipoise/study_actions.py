@@ -12,9 +12,8 @@ from equipoise.benchmark.records import Record
 from equipoise.benchmark.runner import Show as BenchmarkShow
 from equipoise.problems.registry import problem_class
 from equipoise.report.study_page import write_study
-from equipoise.search.genealogy import generations, read_results
 from equipoise.search.generations import best_of
-from equipoise.search.kept import read_plan
+from equipoise.search.kept import finished_history, read_plan
 from equipoise.study.analysis import analyse
 from equipoise.study.cell import CellResult
 from equipoise.study.make import Wanted, base_of, make_study
@@ -86,8 +85,7 @@ def run(
         A line for each cell that failed.
     """
     if search is not None:
-        read_plan(search)  # says at once that there is none
-        best_of(generations(read_results(search)))
+        best_of(finished_history(read_plan(search), search))  # says at once what is missing
     if jobs is None:
         jobs = 1 if plan.config.device == "cuda" else min(os.cpu_count() or 1, _MOST_JOBS)
     facts = {"command": command, "versions": versions(), "git": source_commit()}

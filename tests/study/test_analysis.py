@@ -71,7 +71,7 @@ def gain_with(rise: float, sd: float) -> list[CellResult]:
 
 @pytest.mark.parametrize(
     ("rise", "sd", "answer"),
-    [(2.0, 0.2, "holds"), (-2.0, 0.2, "does not hold"), (0.3, 4.0, "cannot be told here")],
+    [(2.0, 0.2, "holds"), (-2.0, 0.2, "does not hold"), (-0.7, 4.0, "cannot be told here")],
 )
 def test_joint_training_gains_with_capacity_or_not(rise: float, sd: float, answer: str) -> None:
     found = analyse(plan(), gain_with(rise, sd))

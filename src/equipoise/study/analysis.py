@@ -77,7 +77,7 @@ class Findings:
         parameters: of the network at each capacity that has cells, the smallest network first.
         noise: of the validation and the test merit of one network.
         best: of each pair at each capacity.
-        trend: of the gain at the best p, for each doubling of the parameters, an intercept for each pair.
+        trend: of the mean gain of the pairs at their best p, for each doubling of the parameters.
         transfer: of each pair.
         transfer_mean: over pairs, of the cost.
         correlations: of the gradients with the validation merit.
@@ -216,15 +216,14 @@ def _best(
 def _trend(
     plan: StudyPlan, parameters: Mapping[Capacity, int], best: Mapping[tuple[Pair, Capacity], Best]
 ) -> Estimate | None:
-    groups = [
-        [
-            (math.log2(count), gain)
-            for capacity, count in parameters.items()
-            if (pair, capacity) in best and (gain := best[pair, capacity].gain) is not None
-        ]
-        for pair in plan.pairs
-    ]
-    return slope(groups)
+    """Over the means of all pairs: those of one capacity share references and test parts, so they are one point."""
+    points = []
+    for capacity, count in parameters.items():
+        gains = [best[pair, capacity].gain for pair in plan.pairs if (pair, capacity) in best]
+        known = [gain for gain in gains if gain is not None]
+        if len(known) == len(plan.pairs):
+            points.append((math.log2(count), fmean(known)))
+    return slope(points)
 
 
 def _transfer(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_Z = 1.959964  # 97.5 % point of the normal distribution
-_LEAST_DF = 3
+from equipoise.search.comparison import critical
+
+_LEAST_DF = 2
 _DRAWS = 2000
 
 
@@ -49,21 +50,8 @@ class Noise:
 
 
 def t_quantile(df: int) -> float:
-    """97.5 % point of Student's t, infinite below 3 degrees of freedom; within 0.01 from there on.
-
-    z + (z^3 + z) / (4 n) + (5 z^5 + 16 z^3 + 3 z) / (96 n^2) + (3 z^7 + 19 z^5 + 17 z^3 - 15 z) / (384 n^3)
-      + (79 z^9 + 776 z^7 + 1482 z^5 - 1920 z^3 - 945 z) / (92160 n^4).
-
-    Reference: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5.
-    """
-    if df < _LEAST_DF:
-        return math.inf
-    z = _Z
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    fourth = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
-    return z + first / df + second / df**2 + third / df**3 + fourth / df**4
+    """97.5 % point of Student's t, infinite below 2 degrees of freedom."""
+    return critical(0.05, df) if df >= _LEAST_DF else math.inf
 
 
 def noise_of(curves: Sequence[Sequence[tuple[float, Sequence[float]]]]) -> Noise | None:
@@ -98,24 +86,19 @@ def _residual(points: Sequence[tuple[float, float]]) -> float:
     return float((y[:, None] - fit).square().sum())
 
 
-def slope(groups: Sequence[Sequence[tuple[float, float]]]) -> Estimate | None:
-    """The common slope of y over x with an intercept for each group, by least squares, with its t interval.
-
-    None where no group has two different x.
-    """
-    centred = []
-    for group in groups:
-        xs, ys = [x for x, _ in group], [y for _, y in group]
-        if group:
-            centred += [(x - statistics.fmean(xs), y - statistics.fmean(ys)) for x, y in group]
-    spread = sum(x * x for x, _ in centred)
+def slope(points: Sequence[tuple[float, float]]) -> Estimate | None:
+    """The slope of y over x by least squares, with its t interval; None where there are no two different x."""
+    if not points:
+        return None
+    left, up = (statistics.fmean(column) for column in zip(*points, strict=True))
+    spread = sum((x - left) ** 2 for x, _ in points)
     if spread <= 1e-12:
         return None
-    value = sum(x * y for x, y in centred) / spread
-    df = len(centred) - sum(bool(group) for group in groups) - 1
+    value = sum((x - left) * (y - up) for x, y in points) / spread
+    df = len(points) - 2
     if df < _LEAST_DF:
         return Estimate(value, -math.inf, math.inf)
-    rest = sum((y - value * x) ** 2 for x, y in centred)
+    rest = sum((y - up - value * (x - left)) ** 2 for x, y in points)
     return Estimate.around(value, t_quantile(df) * math.sqrt(rest / df / spread))
 
 
