@@ -1,6 +1,7 @@
 """One classifier of digits from three domains: its batches, losses and metrics, and what is said of wrong options."""
 
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from equipoise.problems import digits
 from equipoise.problems.digits import Batch, Digits
 from equipoise.problems.registry import problem_class
 from equipoise.training.labels import LabelledLosses
-from equipoise.training.problem import Described, Installable, Previewed, description
+from equipoise.training.problem import Described, Installable, Previewed, Reweightable, description
 
 PROBLEM: Any = Digits  # its tasks are those of the instance, since they depend on an option
 ALL = ["mnist", "optdigits", "pendigits"]
@@ -111,6 +112,21 @@ def test_domains_are_drawn_with_their_weights(
     drawn = Counter(names_of(train.epoch(1)))
     assert len(train) == 2000 == sum(drawn.values())
     assert sum((drawn[n] - 2000 * p) ** 2 / (2000 * p) for n, p in zip(ALL, expected, strict=True)) < 13.8
+
+
+def test_other_weights_need_no_other_images(folder: Path, sampled: Digits, together: Digits) -> None:
+    """What a search does for each member: the same as a problem that is made anew."""
+    found = sampled.reweighted([0.2, 0.2, 0.6])
+    made = Digits(data=str(folder), mixing="sampled", weights="0.2,0.2,0.6", samples=16_000, **TINY)
+    assert found.parts is sampled.parts and isinstance(found, Reweightable)
+    assert len(found.loaders(3).train) == len(sampled.loaders(3).train)
+    mine, other, old = (list(islice(p.loaders(3).train.epoch(1), 40)) for p in (found, made, sampled))
+    assert names_of(mine) == names_of(other) != names_of(old)
+    for a, b in zip(mine, other, strict=True):
+        (name,) = a
+        assert torch.equal(a[name].images, b[name].images)
+    with pytest.raises(ValueError, match="`weights`"):
+        together.reweighted([0.2, 0.2, 0.6])
 
 
 def test_an_epoch_of_draws_goes_on_anywhere(sampled: Digits) -> None:
