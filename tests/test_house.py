@@ -34,8 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"benchmark", "search", "study", "training"},
     "search": {"problems", "training", "engine", "build", "core", "cluster"},
     "__init__": {"build", "core", "engine", "methods", "monitor", "wrappers"},
-    "study": {"search", "benchmark", "problems", "training", "engine", "monitor", "build", "core"},
-    "study_command": {"command", "actions", "study_actions", "study", "__init__"},
+    "study": {"cluster", "search", "benchmark", "problems", "training", "engine", "monitor", "build", "core"},
+    "study_command": {"command", "actions", "parallel", "study_actions", "study", "__init__"},
     "study_actions": {
         "actions",
         "terminal",

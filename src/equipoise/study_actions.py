@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from equipoise import actions
 from equipoise.benchmark.plan import Run
 from equipoise.benchmark.provenance import source_commit, versions
 from equipoise.benchmark.records import Record
+from equipoise.benchmark.runner import How
 from equipoise.benchmark.runner import Show as BenchmarkShow
 from equipoise.problems.registry import problem_class
 from equipoise.report.study_page import write_study
@@ -24,11 +24,9 @@ from equipoise.terminal import say, showing
 from equipoise.training.outcome import Progress
 from equipoise.training.storage import held
 
-_MOST_JOBS = 8  # by default: each holds a copy of torch and of the network
 
-
-def plan_of(problem: str, preset: str, wanted: Wanted, device: str) -> StudyPlan:
-    """The checked plan of a study.
+def plan_of(problem: str, preset: str, wanted: Wanted, device: str, *, elsewhere: bool = False) -> StudyPlan:
+    """The checked plan of a study; the device may be that of other machines.
 
     Raises:
         PlanError: on anything that is wrong; the message says what to do.
@@ -38,7 +36,8 @@ def plan_of(problem: str, preset: str, wanted: Wanted, device: str) -> StudyPlan
     except ValueError as error:
         raise StudyError(str(error)) from None
     base, overrides = base_of(cls, preset, wanted)
-    return make_study(cls, preset, wanted, actions.make_plan(problem, base, overrides, device, command=""))
+    plan = actions.make_plan(problem, base, overrides, device, command="", elsewhere=elsewhere)
+    return make_study(cls, preset, wanted, plan)
 
 
 def print_plan(plan: StudyPlan, where: Path) -> None:
@@ -63,10 +62,8 @@ def _amount(plan: StudyPlan, where: Path) -> str:
 def run(
     plan: StudyPlan,
     where: Path,
+    how: How,
     *,
-    jobs: int | None,
-    resume: bool,
-    retry: bool,
     command: str,
     search: Path | None,
 ) -> list[str]:
@@ -75,9 +72,7 @@ def run(
     Args:
         plan: of the study.
         where: its directory.
-        jobs: cells at a time; None for as many as the machine has cores, at most 8, and 1 on a GPU.
-        resume: whether to go on in a directory that was begun.
-        retry: whether to train again what failed before.
+        how: how many cells at a time and where, whether to go on, and whether to train again what failed before.
         command: the command line.
         search: the directory of a search whose winner is shown too, or None.
 
@@ -86,13 +81,12 @@ def run(
     """
     if search is not None:
         best_of(finished_history(read_plan(search), search))  # says at once what is missing
-    if jobs is None:
-        jobs = 1 if plan.config.device == "cuda" else min(os.cpu_count() or 1, _MOST_JOBS)
     facts = {"command": command, "versions": versions(), "git": source_commit()}
     with held(where, StudyError), showing() as show:
-        keep_plan(plan, where, facts, resume=resume)
+        keep_plan(plan, where, facts, resume=how.resume)
         watch = _Watch(plan, show)
-        results = run_study(plan, problem_class(plan.config.problem), where, watch, jobs=jobs, retry=retry)
+        jobs, cls = how.place or how.jobs, problem_class(plan.config.problem)
+        results = run_study(plan, cls, where, watch, jobs=jobs, retry=how.retry)
     found = analyse(plan, results)
     write_findings(found, where)
     page = write_study(found, where, command, search)

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 from equipoise.command import (
+    Address,
     Data,
     Debug,
     Device,
     Epochs,
+    Gpus,
+    Jobs,
     Out,
     Preset,
     Problem,
@@ -75,9 +78,12 @@ def scalarization(
     out: Out = None,
     resume: Resume = False,
     retry_failed: Retry = False,
-    jobs: Annotated[
-        int | None, typer.Option(help="Cells at a time. [default: one per core, at most 8; 1 on a GPU]")
+    jobs: Jobs = "",
+    workers: Annotated[
+        int | None, typer.Option(help="With --jobs ray: cells at a time. [default: one per core, at most 8]")
     ] = None,
+    address: Address = None,
+    gpus: Gpus = 0.0,
     data: Data = None,
     epochs: Epochs = None,
     settings: Settings = None,
@@ -87,27 +93,22 @@ def scalarization(
 ) -> None:
     """Weights against capacity: train pairs over a grid of weights and sizes of network, and say what holds."""
     with errors_said(debug):
-        from equipoise import actions, study_actions
+        from equipoise import actions, parallel, study_actions
         from equipoise.study.make import wanted_of
 
         folder = None if data is None else str(data.expanduser())
         changes = actions.settings(settings, data=folder, epochs=epochs)
         numbers = {"seeds": seeds, "lr": lr, "probe": probe, "least_steps": least_steps}
         wanted = wanted_of(pair or (), depths, widths, grid, act=act, settings=changes, **numbers)
-        made = study_actions.plan_of(problem, preset, wanted, device)
+        made = study_actions.plan_of(problem, preset, wanted, device, elsewhere=gpus > 0)
         where = out or Path("runs") / f"study-{problem}-{preset}"
         if plan:
             study_actions.print_plan(made, where)
             return
-        failed = study_actions.run(
-            made,
-            where,
-            jobs=jobs,
-            resume=resume,
-            retry=retry_failed,
-            command=command_line(),
-            search=search,
+        how = parallel.how(
+            jobs, made.config.device, workers, address, gpus, resume=resume, retry=retry_failed
         )
+        failed = study_actions.run(made, where, how, command=command_line(), search=search)
         if failed:
             typer.echo("\n".join([f"{len(failed)} cells failed:", *failed]), err=True)
             raise typer.Exit(1)

@@ -278,7 +278,7 @@ def test_a_problem_keeps_its_data_where_only_weights_differ() -> None:
             found.weights = weights
             return found
 
-    make_kept = keeping(Kept)
+    make_kept: Any = keeping(Kept)
     first = make_kept({"mixing": "sampled", "weights": [0.5, 0.5]})
     second = make_kept({"mixing": "sampled", "weights": [0.2, 0.8]})
     assert len(built) == 1 and second.x is first.x

@@ -348,5 +348,24 @@ def test_digits_with_small_transformers(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     results = read_cells(Path("run"))
     assert len(results) == 3 and {result.steps for result in results} == {6}
-    assert all(0 <= row["conflict"] <= 1 for row in results[2].history)
-    assert all(-1 <= row["cosine"] <= 1 for row in results[2].history)
+    (joint,) = (result for result in results if result.cell.joint)
+    assert all(0 <= row["conflict"] <= 1 for row in joint.history)
+    assert all(-1 <= row["cosine"] <= 1 for row in joint.history)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+def test_cells_on_ray_are_those_of_this_process_and_outlive_a_worker() -> None:
+    here = study(*QUICK[:-1], "here", "--jobs", "1")
+    assert here.exit_code == 0, here.output
+    Path("deadly").touch()
+    options = ("--set", f"deadly={Path('deadly').absolute()}", "--jobs", "ray", "--workers", "2")
+    there = study(*QUICK[:-1], "there", *options)
+    assert there.exit_code == 0, there.output
+    assert not Path("deadly").exists() and "died. The cell is tried once more." in there.stderr
+    one, other = (
+        {r.cell: (r.metrics, r.steps) for r in read_cells(Path(name))} for name in ("here", "there")
+    )
+    assert one == other
+    refused = study(*QUICK, "--workers", "2")
+    assert refused.exit_code == 2 and "`jobs` should be ray with `workers`" in refused.stderr

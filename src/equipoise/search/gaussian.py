@@ -37,7 +37,8 @@ class Process:
         """The covariance k of the points (a, d) at times (a,) and of others (b, d) at times (b,): (a, b)."""
         near: Tensor = torch.exp(-torch.cdist(x, others).square() / (2 * self.length**2))
         apart = (t[:, None] - times[None]).abs()
-        return near * torch.pow(1 - self.forgetting, apart / 2)
+        memory: Tensor = (1 - self.forgetting) ** (apart / 2)
+        return near * memory
 
     def covariance(self, x: Tensor, t: Tensor) -> Tensor:
         """The covariance (n, n) of what is seen at points (n, d) and times (n,)."""
@@ -47,7 +48,7 @@ class Process:
 def evidence(covariances: Tensor, y: Tensor) -> Tensor:
     """The log marginal likelihood (k,) of y (n,) under each of some covariances (k, n, n) of what is seen."""
     factors = torch.linalg.cholesky(covariances)
-    solved = torch.linalg.solve_triangular(factors, y[None, :, None], upper=False)[..., 0]
+    solved: Tensor = torch.linalg.solve_triangular(factors, y[None, :, None], upper=False)[..., 0]
     volume = factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return -solved.square().sum(-1) / 2 - volume - len(y) * math.log(2 * math.pi) / 2
 

@@ -25,7 +25,7 @@ from .cell import CellResult, train_cell
 from .plan import Cell, StudyPlan
 
 _PROGRESS_SECONDS = 0.2  # between two messages of a cell
-_MOST_DEATHS = 2  # of the process of a cell, before it counts as failed
+MOST_DEATHS = 2  # of the process of a cell, before it counts as failed
 
 
 class Watch(Protocol):
@@ -162,11 +162,11 @@ def _bury(worker: _Worker, waiting: deque[Cell], deaths: Counter[Cell], watch: W
     if cell is None:
         return
     deaths[cell] += 1
-    if deaths[cell] < _MOST_DEATHS:
+    if deaths[cell] < MOST_DEATHS:
         watch.say(f"The worker process of {cell.name} was {how}. The cell is tried once more.")
         waiting.appendleft(cell)
         return
-    yield CellResult(cell, f"The worker process was {how}, {_MOST_DEATHS} times.")
+    yield CellResult(cell, f"The worker process was {how}, {MOST_DEATHS} times.")
 
 
 def _serve(pipe: Connection, job: Job) -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from equipoise.benchmark.records import write_atomically
+from equipoise.cluster.connection import Place
 from equipoise.training.problem import Problem
 from equipoise.training.storage import LOCK, storing
 
 from .analysis import Findings, generalisation_gap, merit, optimisation_gap
 from .cell import FILE, CellResult, keep_cell, read_cells
 from .plan import Cell, StudyError, StudyPlan
-from .pool import Job, Watch, run_cells
+from .pool import Job, Results, Watch, run_cells
+from .ray_cells import cells_on_ray
 from .verdict import verdicts
 
 PLAN = "plan.json"
@@ -37,7 +39,13 @@ class Show(Watch, Protocol):
 
 
 def run_study(
-    plan: StudyPlan, problem: type[Problem], directory: Path, show: Show, *, jobs: int, retry: bool = False
+    plan: StudyPlan,
+    problem: type[Problem],
+    directory: Path,
+    show: Show,
+    *,
+    jobs: int | Place,
+    retry: bool = False,
 ) -> list[CellResult]:
     """Train every cell that the directory has no result of.
 
@@ -46,7 +54,7 @@ def run_study(
         problem: the class.
         directory: of the study, which this process holds.
         show: who is told how it goes.
-        jobs: how many cells at a time, each in a process of its own; 1 trains in this one.
+        jobs: how many cells at a time, each in a process of its own; 1 trains in this one. Or a place on Ray.
         retry: whether cells that failed are trained again.
 
     Returns:
@@ -56,7 +64,7 @@ def run_study(
         StudyError: if `jobs` is below 1.
         StorageError: if the directory cannot be written.
     """
-    if jobs < 1:
+    if isinstance(jobs, int) and jobs < 1:
         raise StudyError(f"`jobs` should be at least 1. Found {jobs}.")
     cells = plan.cells()
     done = {one.cell: one for one in read_cells(directory) if one.error is None or not retry}
@@ -64,13 +72,19 @@ def run_study(
     if left:
         _prepare(plan, problem)
     show.began(len(cells), len(cells) - len(left))
-    job = Job(problem, plan, directory, max(1, torch.get_num_threads() // jobs))
-    with closing(run_cells(job, left, jobs, show)) as results:
+    with closing(_trained(Job(problem, plan, directory), left, jobs, show)) as results:
         for result in results:
             keep_cell(directory, result)
             done[result.cell] = result
             show.finished(result, sum(cell not in done for cell in cells))
     return [done[cell] for cell in cells]
+
+
+def _trained(job: Job, cells: Sequence[Cell], jobs: int | Place, show: Show) -> Results:
+    if isinstance(jobs, Place):
+        return cells_on_ray(job, cells, jobs, show)
+    threads = max(1, torch.get_num_threads() // jobs)
+    return run_cells(replace(job, threads=threads), cells, jobs, show)
 
 
 def _prepare(plan: StudyPlan, problem: type[Problem]) -> None:
