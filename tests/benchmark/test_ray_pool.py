@@ -220,8 +220,8 @@ def test_a_runner_that_does_not_see_the_directory_says_so(tmp_path: Path) -> Non
         (["--jobs", "ray", "--workers", "0"], "`workers` should be at least 1. Found 0."),
         (
             ["--jobs", "ray", "--workers", "2", "--gpus", "0.5", "--device", "cpu"],
-            "`gpus` should be above 0 for workers on the device cuda, such as 0.25 for four on a GPU, and 0 on the cpu. "
-            "Found 0.5 and cpu.",
+            "`gpus` should be above 0 for workers on the device cuda, such as 0.25 for four on a GPU, and 0 on the "
+            "cpu. Found 0.5 and cpu.",
         ),
         (
             ["--jobs", "ray", "--workers", "2", "--address", "here"],

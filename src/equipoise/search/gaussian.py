@@ -47,7 +47,7 @@ class Process:
 
 def evidence(covariances: Tensor, y: Tensor) -> Tensor:
     """The log marginal likelihood (k,) of y (n,) under each of some covariances (k, n, n) of what is seen."""
-    factors = torch.linalg.cholesky(covariances)
+    factors: Tensor = torch.linalg.cholesky(covariances)
     solved: Tensor = torch.linalg.solve_triangular(factors, y[None, :, None], upper=False)[..., 0]
     volume = factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return -solved.square().sum(-1) / 2 - volume - len(y) * math.log(2 * math.pi) / 2
