@@ -19,11 +19,13 @@ from equipoise.search.kept import FILE, finished_history, keep_plan, read_plan, 
 from equipoise.search.plan import SearchPlan, make_search
 from equipoise.search.run import Found, search, transferred
 from equipoise.search.stored import storage_of
-from equipoise.search.verdict import sentences
+from equipoise.search.verdict import schedule_rows, sentences
 from equipoise.search_show import showing_search
 from equipoise.terminal import print_rows, say
 from equipoise.training.config import RunConfig
 from equipoise.training.storage import held
+
+_MOST_COLUMNS = 6  # of a table in the terminal
 
 
 def base(
@@ -151,22 +153,16 @@ def report_again(where: Path) -> None:
 
 
 def _print(plan: SearchPlan, found: Found) -> None:
+    """The tables, where they fit a terminal: those of many tasks are on the page."""
     metrics = list(next((one.metrics for one in found.retrained if one.metrics), {}))
+    metrics = metrics if len(metrics) <= _MOST_COLUMNS else []
     rows = []
     for one in found.retrained:
         numbers = [f"{one.metrics[name]:.4g}" if one.metrics else "diverged" for name in metrics]
         rows.append([one.variant, str(one.seed), *numbers, "-" if one.score is None else f"{one.score:.2f}"])
     print_rows(["weights", "seed", *metrics, "test score"], rows)
-    for name, schedule in found.variants.items():
-        settings = list(schedule[0][1].settings)
-        rows = [
-            [
-                str(begin),
-                *(f"{weight:.3f}" for weight in point.weights),
-                *(f"{point.settings[s]:.3g}" for s in settings),
-            ]
-            for begin, point in schedule
-        ]
-        print_rows([f"{name}: from epoch", *plan.names, *settings], rows)
+    for name, schedule in found.variants.items() if len(plan.names) <= _MOST_COLUMNS else ():
+        header, rows = schedule_rows(plan, schedule)
+        print_rows([f"{name}: {header[0]}", *header[1:]], rows)
     for sentence in sentences(plan, found):
         say(sentence)

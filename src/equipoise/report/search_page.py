@@ -10,7 +10,7 @@ from equipoise.benchmark.records import write_atomically
 from equipoise.search.kept import FILE
 from equipoise.search.plan import SearchPlan
 from equipoise.search.run import Found
-from equipoise.search.verdict import sentences
+from equipoise.search.verdict import schedule_rows, sentences
 
 from . import plots_search
 from .figures import Drawing, draw
@@ -65,6 +65,9 @@ def _lines(
             for one in found.retrained
         ],
     )
+    for name, schedule in found.variants.items():
+        yield f"\n{name} weights:\n"
+        yield from _table(*schedule_rows(plan, schedule))
     yield f"\nCommand: `{facts['command']}`; versions {json.dumps(facts['versions'])}; commit {facts['git']}."
     yield f"\nSettings: `{plan.model_dump_json(exclude={'transferred'})}`\n"
 

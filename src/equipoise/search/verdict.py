@@ -10,7 +10,7 @@ from .comparison import Comparison, compared, holm
 from .generations import Result, best_of
 from .plan import SearchPlan
 from .ranking import WORDS
-from .retrain import Retrained
+from .retrain import Retrained, Schedule
 from .run import Found, epochs_of
 from .weights import uniform
 
@@ -120,3 +120,13 @@ def _of_a_gain(plan: SearchPlan, gain: Gain) -> str:
         f"{what}, {seeds} seeds: {gain.difference.mean:+.2f} ± {gain.difference.half:.2f} of {WORDS[plan.rank]} on the "
         f"test part (paired 95 % interval; lower is better; p = {gain.p:.2g} after Holm's correction): {verdict}."
     )
+
+
+def schedule_rows(plan: SearchPlan, schedule: Schedule) -> tuple[list[str], list[list[str]]]:
+    """A schedule as a table: header and rows, one for each change."""
+    settings = list(schedule[0][1].settings)
+    rows = []
+    for begin, point in schedule:
+        others = (f"{point.settings[setting]:.3g}" for setting in settings)
+        rows.append([str(begin), *(f"{weight:.3f}" for weight in point.weights), *others])
+    return ["from epoch", *plan.names, *settings], rows
