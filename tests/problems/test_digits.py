@@ -1,5 +1,6 @@
 """One classifier of digits from three domains: its batches, losses and metrics, and what is said of wrong options."""
 
+import copy
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from data.idx_folder import numbers
 from equipoise.benchmark.plan import make_plan
 from equipoise.benchmark.records import read_records
 from equipoise.cli import app
+from equipoise.data.mnist import Images, Parts
 from equipoise.problems import digits
 from equipoise.problems.digits import Batch, Digits
 from equipoise.problems.registry import problem_class
@@ -127,6 +129,18 @@ def test_other_weights_need_no_other_images(folder: Path, sampled: Digits, toget
         assert torch.equal(a[name].images, b[name].images)
     with pytest.raises(ValueError, match="`weights`"):
         together.reweighted([0.2, 0.2, 0.6])
+
+
+@pytest.mark.parametrize(("part", "which"), [(0, "training"), (1, "validation"), (2, "test")])
+def test_a_domain_without_samples_is_named(sampled: Digits, part: int, which: str) -> None:
+    empty = copy.copy(sampled)
+    parts = list(sampled.parts["optdigits"])
+    parts[part] = Images(parts[part].pixels[:0], parts[part].labels[:0])
+    empty.parts = {**sampled.parts, "optdigits": Parts(*parts)}
+    with pytest.raises(
+        ValueError, match=f"The domain 'optdigits' should have at least 1 {which} image. Found none."
+    ):
+        list(empty.loaders(0))
 
 
 def test_an_epoch_of_draws_goes_on_anywhere(sampled: Digits) -> None:

@@ -160,6 +160,9 @@ class ImageDomains(ABC):
     def _batches(self, name: str, part: int, seed: int = 0) -> SampleBatches[Batch]:
         """The batches of one domain's training, validation or test part."""
         total, size = len(self.labels(name, part)), self._mixture.batch_size
+        if not total:
+            which = ("training", "validation", "test")[part]
+            raise ValueError(f"The domain {name!r} should have at least 1 {which} image. Found none.")
         return SampleBatches(
             lambda index: self.read(name, part, index),
             torch.arange(total),
