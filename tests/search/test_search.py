@@ -33,6 +33,14 @@ def _tug_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pictures, which take a second, but for the test of the pictures."""
+    if "pictures" not in request.node.name:
+        page = "equipoise.report.search_page.write_search_page"
+        monkeypatch.setattr(page, lambda plan, found, directory: directory / "search.md")
+
+
 def search(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["search", *arguments])
 
@@ -226,7 +234,9 @@ def test_a_damaged_plan_is_named() -> None:
 
 
 def test_other_settings_are_searched_too() -> None:
-    done = search(*QUICK, *SAMPLING, "--method", "uw", "--tune", "lr=0.01..0.2", "--rank", "worst")
+    done = search(
+        *QUICK, *SAMPLING, "--method", "uw", "--tune", "lr=0.01..0.2", "--rank", "worst", "--no-restarts"
+    )
     assert done.exit_code == 0, done.output
     rows = read_results(Path("run"))
     rates = {one.assignment.settings["lr"] for one in rows}
@@ -234,9 +244,8 @@ def test_other_settings_are_searched_too() -> None:
     assert rows[0].assignment.settings["lr"] == 0.05  # of the preset
     plan = read_plan(Path("run"))
     assert (plan.tune, plan.rank, plan.config.method) == ({"lr": (0.01, 0.2)}, "worst", "uw")
-    hyper = search(
-        "tug", *SAMPLING, "--method", "go4align", "--tune", "step=1e-4..1e-1", "--seeds", "1", "--out", "b"
-    )
+    few = ("--epochs", "2", "--population", "4", "--seeds", "1", "--no-restarts", "--out", "b")
+    hyper = search("tug", *SAMPLING, "--method", "go4align", "--tune", "step=1e-4..1e-1", *few)
     assert hyper.exit_code == 0, hyper.output
     assert len({one.assignment.settings["step"] for one in read_results(Path("b"))}) > 2
 

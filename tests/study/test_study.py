@@ -41,7 +41,9 @@ def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def study(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["study", "scalarization", *arguments])
+    """In this process, unless the arguments say otherwise: to start workers takes seconds."""
+    here = () if "--jobs" in arguments or "--workers" in arguments else ("--jobs", "1")
+    return CliRunner().invoke(app, ["study", "scalarization", *arguments, *here])
 
 
 WINDS = ("winds", "--pair", "north,south", "--grid", "0.3,0.5", "--depths", "1", "--widths", "3,6")
