@@ -87,7 +87,8 @@ def test_actors_are_used_again_and_replaced_when_they_die(cluster: Any) -> None:
         assert (died.task, died.value, died.died) == ("die", None, True)
         for task in ("d", "e"):
             actors.submit(task)
-        assert sorted(one.value[2] for one in drained(actors)) in ([11, 12], [11, 13])
+        # Both are new: one that had nothing to do may have died with its node, so it was let go.
+        assert [one.value[2] for one in drained(actors)] == [11, 11]
     finally:
         actors.close()
 
