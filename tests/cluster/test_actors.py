@@ -125,7 +125,10 @@ def test_actors_at_work_answer(cluster: Any) -> None:
         while not answers:
             answers += actors.ask("count")
             list(actors.ended(timeout=0.1))
-        assert answers == [("wait 8", 1)] and actors.running == ["wait 8"]
+        (answer,) = answers
+        assert answer in (("wait 8", 0), ("wait 8", 1)) and actors.running == [
+            "wait 8"
+        ]  # before or after it began
         drained(actors)
     finally:
         actors.close()
