@@ -36,7 +36,7 @@ from equipoise.search.plan import SearchPlan, make_search
 from equipoise.search.ranking import score_of
 from equipoise.search.retrain import Retrained, append_retrained, read_retrained
 from equipoise.search.run import Found, epochs_of, search
-from equipoise.search_show import showing_search
+from equipoise.task_show import showing_tasks
 from equipoise.training.config import RunConfig
 from equipoise.training.problem import description
 
@@ -87,7 +87,7 @@ def searched(plan: SearchPlan, where: Path, known: Sequence[Retrained]) -> Found
     keep_plan(plan, where, facts, resume=True)
     for one in known if fresh else ():
         append_retrained(where, one)
-    with showing_search() as show:
+    with showing_tasks() as show:
         found = search(plan, problem_class(plan.config.problem), where, show, Place(workers=2))
     search_actions.report(plan, found, where)
     return found

@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "study_actions": {
         "actions",
         "terminal",
+        "task_show",
         "problems",
         "training",
         "benchmark",
@@ -51,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "search_actions": {
         "actions",
         "terminal",
-        "search_show",
+        "task_show",
         "problems",
         "training",
         "benchmark",
@@ -60,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cluster",
     },
     "parallel": {"benchmark", "cluster"},
-    "search_show": {"terminal", "training"},
+    "task_show": {"terminal", "training"},
     "cli": {
         "command",
         "search_command",

@@ -152,4 +152,4 @@ def test_a_narrow_terminal_gets_several_tables_and_no_cut_number(monkeypatch: py
     ("seconds", "text"), [(4.4, "4 s"), (61, "2 min"), (3660, "1 h 01 min"), (7200, "2 h 00 min")]
 )
 def test_durations_are_rounded_up_to_minutes(seconds: float, text: str) -> None:
-    assert terminal._duration(seconds) == text
+    assert terminal.duration(seconds) == text

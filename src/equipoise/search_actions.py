@@ -20,7 +20,7 @@ from equipoise.search.plan import SearchPlan, make_search
 from equipoise.search.run import Found, search, transferred
 from equipoise.search.stored import storage_of
 from equipoise.search.verdict import schedule_rows, sentences
-from equipoise.search_show import showing_search
+from equipoise.task_show import showing_tasks
 from equipoise.terminal import print_rows, say
 from equipoise.training.config import RunConfig
 from equipoise.training.storage import held
@@ -120,7 +120,7 @@ def run(
     facts = {"command": command, "versions": versions(), "git": source_commit()}
     with held(where, SearchError):
         keep_plan(plan, where, facts, resume=resume)
-        with showing_search() as show:
+        with showing_tasks() as show:
             found = search(plan, cls, where, show, place, storage_of(where, storage))
     report(plan, found, where)
 

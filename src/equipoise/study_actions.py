@@ -5,23 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from equipoise import actions
-from equipoise.benchmark.plan import Run
 from equipoise.benchmark.provenance import source_commit, versions
-from equipoise.benchmark.records import Record
 from equipoise.benchmark.runner import How
-from equipoise.benchmark.runner import Show as BenchmarkShow
 from equipoise.problems.registry import problem_class
 from equipoise.report.study_page import write_study
 from equipoise.search.generations import best_of
 from equipoise.search.kept import finished_history, read_plan
 from equipoise.study.analysis import analyse
-from equipoise.study.cell import CellResult
 from equipoise.study.make import Wanted, base_of, make_study
-from equipoise.study.plan import Cell, StudyError, StudyPlan
+from equipoise.study.plan import StudyError, StudyPlan
 from equipoise.study.run import keep_plan, run_study, write_findings
 from equipoise.study.verdict import verdicts
-from equipoise.terminal import say, showing
-from equipoise.training.outcome import Progress
+from equipoise.task_show import showing_tasks
+from equipoise.terminal import say
 from equipoise.training.storage import held
 
 
@@ -82,11 +78,10 @@ def run(
     if search is not None:
         best_of(finished_history(read_plan(search), search))  # says at once what is missing
     facts = {"command": command, "versions": versions(), "git": source_commit()}
-    with held(where, StudyError), showing() as show:
+    with held(where, StudyError), showing_tasks() as show:
         keep_plan(plan, where, facts, resume=how.resume)
-        watch = _Watch(plan, show)
         jobs, cls = how.place or how.jobs, problem_class(plan.config.problem)
-        results = run_study(plan, cls, where, watch, jobs=jobs, retry=how.retry)
+        results = run_study(plan, cls, where, show, jobs=jobs, retry=how.retry)
     found = analyse(plan, results)
     write_findings(found, where)
     page = write_study(found, where, command, search)
@@ -96,66 +91,3 @@ def run(
         say(f"{len(found.hidden)} of {len(results)} cells are left out; the page names them.")
     say(f"Page: {page}")
     return [f"  {result.cell.name}: {result.error}" for result in results if result.error is not None]
-
-
-class _Watch:
-    """Tells of cells in the words of a benchmark.
-
-    Args:
-        plan: of the study.
-        show: the progress bars or lines of a benchmark.
-    """
-
-    def __init__(self, plan: StudyPlan, show: BenchmarkShow) -> None:
-        self._plan = plan
-        self._show = show
-
-    def began(self, total: int, done: int) -> None:
-        """See `Show`."""
-        self._show.began(total, done)
-
-    def started(self, cell: Cell) -> None:
-        """See `Show`."""
-        self._show.started(self._run(cell))
-
-    def progress(self, cell: Cell, now: Progress) -> None:
-        """See `Show`."""
-        self._show.progress(self._run(cell), now)
-
-    def say(self, text: str) -> None:
-        """See `Show`."""
-        self._show.say(text)
-
-    def finished(self, result: CellResult, left: int) -> None:
-        """See `Show`."""
-        config = self._plan.config_of(result.cell)
-        record = Record(
-            run_id=result.cell.name,
-            problem=config.problem,
-            preset="",
-            method=config.method,
-            task=None,
-            seed=config.seed,
-            lr=config.lr,
-            status="ok" if result.error is None else "failed",
-            error=result.error,
-            metrics=result.metrics,
-            validation_score=result.score,
-            best_epoch=result.epochs,
-            epochs=result.epochs,
-            steps=result.steps,
-            seconds=result.seconds,
-            seconds_per_step=result.seconds / max(result.steps, 1),
-            peak_memory_mb=None,
-            fallbacks=0,
-            parameters=result.parameters,
-            config={},
-            versions={},
-            git=None,
-            started="",
-        )
-        self._show.finished(record, left)
-
-    def _run(self, cell: Cell) -> Run:
-        config = self._plan.config_of(cell)
-        return Run(cell.name, config.method, None, cell.seed, config.lr)

@@ -155,7 +155,7 @@ class Lines:
         """Print what became of a run, and the time left."""
         self._done += 1
         each = (time.monotonic() - self._began) / (self._done - self._done_before)
-        rest = f", about {_duration(each * left)} left" if left else ""
+        rest = f", about {duration(each * left)} left" if left else ""
         self.say(f"[{self._done}/{self._done + left}] {_result(record)}{rest}")
 
     def say(self, text: str) -> None:
@@ -240,11 +240,12 @@ def _result(record: Record) -> str:
         return f"{record.run_id} FAILED: {record.error}"
     return (
         f"{record.run_id}: validation score {record.validation_score:.1f} in epoch {record.best_epoch}, "
-        f"{record.steps} steps in {_duration(record.seconds)}"
+        f"{record.steps} steps in {duration(record.seconds)}"
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """So many seconds, as people say it."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = math.ceil(seconds / 60)

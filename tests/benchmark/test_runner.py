@@ -83,7 +83,7 @@ def test_another_plan_is_refused_and_says_what_differs(tmp_path: Path) -> None:
 def test_a_directory_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(
-        RunDirectoryError, match=r"should be new, empty, or a run directory\. Found thesis\.tex and no"
+        RunDirectoryError, match=r"should be new, empty, or hold a plan\. Found thesis\.tex and no"
     ):
         go(toy_plan(), tmp_path)
 

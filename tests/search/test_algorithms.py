@@ -23,6 +23,7 @@ from equipoise.search.generations import (
     schedule_of,
 )
 from equipoise.search.pbt import PopulationBased
+from equipoise.search.rungs import Rungs
 from equipoise.search.space import Point, Space
 from equipoise.search.weights import Exploration, Weights, uniform
 
@@ -180,7 +181,7 @@ def test_halving_keeps_the_best_part_and_trains_it_longer() -> None:
     chosen = sample(Space(2), 9, seed=0)
     weights = [one.weights for one in chosen]
     target = (0.9, 0.1)
-    history = play(Halving(chosen, epochs=10, first=2), far(target))
+    history = play(Halving(chosen, Rungs(10, 2)), far(target))
     assert [len(row) for row in history] == [9, 3, 1]
     assert [(row[0].assignment.begin, row[0].assignment.end) for row in history] == [(0, 2), (2, 6), (6, 10)]
     nearest = sorted(range(9), key=lambda k: math.dist(weights[k], target))
@@ -195,29 +196,26 @@ def test_halving_keeps_the_best_part_and_trains_it_longer() -> None:
 
 def test_halving_leaves_out_what_diverged() -> None:
     chosen = sample(Space(2), 9, seed=0)
-    history = play(Halving(chosen, epochs=10, first=2), lambda one: None if one.member != 4 else 1.0)
+    history = play(Halving(chosen, Rungs(10, 2)), lambda one: None if one.member != 4 else 1.0)
     assert [[one.assignment.member for one in row] for row in history[1:]] == [[4], [4]]
     with pytest.raises(
         SearchError, match="Every candidate diverged in the first rung: lower the learning rate."
     ):
-        play(Halving(chosen, epochs=10, first=2), lambda one: None)
+        play(Halving(chosen, Rungs(10, 2)), lambda one: None)
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"candidates": []}, "at least 1 candidate. Found none."),
-        (
-            {"first": 10},
-            "first rung, should be at least 1 and less than the 10 of the run. Found 10.",
-        ),
-        ({"reduction": 1}, "`reduction` should be at least 2. Found 1."),
-    ],
-)
-def test_a_wrong_number_of_halving_is_named(options: dict[str, object], said: str) -> None:
-    chosen: dict[str, object] = {"candidates": points(uniform(2)), "epochs": 10, "first": 2, **options}
-    with pytest.raises(SearchError, match=said):
-        Halving(**chosen)  # type: ignore[arg-type]
+def test_a_wrong_number_of_halving_is_named() -> None:
+    with pytest.raises(SearchError, match="at least 1 candidate. Found none."):
+        Halving([], Rungs(10, 2))
+    with pytest.raises(SearchError, match="should be at least 1 and less than the 10 of the run. Found 10."):
+        Rungs(10, 10)
+    with pytest.raises(SearchError, match="`reduction` should be at least 2. Found 1."):
+        Rungs(10, 2, reduction=1)
+    assert (Rungs(10, 2).ends, Rungs(9, 1).ends, Rungs(10, 1, 2).ends) == (
+        [2, 6, 10],
+        [1, 3, 9],
+        [1, 2, 4, 8, 10],
+    )
 
 
 def test_a_search_without_a_sound_member_has_no_best_one() -> None:

@@ -21,6 +21,7 @@ from equipoise.search.gaussian import Process, deviation, evidence, expected, fi
 from equipoise.search.generations import Assignment, Result, SearchError, best_of
 from equipoise.search.pb2 import Bandit, improvements
 from equipoise.search.pbt import PopulationBased, Question
+from equipoise.search.rungs import Rungs
 from equipoise.search.space import Point, Range, Space
 from equipoise.search.weights import Exploration, uniform
 
@@ -153,7 +154,7 @@ def test_member_0_keeps_uniform_weights_but_not_its_learning_rate() -> None:
 
 def test_brackets_are_those_of_hyperband() -> None:
     """R = 27 epochs, eta = 3: the table of Li et al., Hyperband, JMLR 2018 has 27, 12, 6 and 4 candidates."""
-    algorithm = ModelBased(Space(2), population=49, epochs=27, first=1, seed=0)
+    algorithm = ModelBased(Space(2), 49, Rungs(27, 1), seed=0)
     history = play(algorithm, lambda one: one.weights[0])
     assert [len(row) for row in history] == [27, 9, 3, 1, 12, 4, 1, 6, 2, 4]
     ends = [row[0].assignment.end for row in history]
@@ -167,11 +168,11 @@ def test_later_brackets_draw_nearer_to_what_was_good() -> None:
     score: Score = lambda one: math.dist(one.weights, (0.7, 0.2, 0.1))  # noqa: E731
     first, last = [], []
     for seed in range(5):
-        history = play(ModelBased(Space(3), population=49, epochs=27, first=1, seed=seed), score)
+        history = play(ModelBased(Space(3), 49, Rungs(27, 1), seed=seed), score)
         first += [score(one.assignment) or 0.0 for one in history[0][1:]]
         last += [score(one.assignment) or 0.0 for one in history[9]]
     assert statistics.median(last) < 0.7 * statistics.median(first)
-    again = play(ModelBased(Space(3), population=49, epochs=27, first=1, seed=4), score)
+    again = play(ModelBased(Space(3), 49, Rungs(27, 1), seed=4), score)
     assert again == history
 
 
@@ -185,7 +186,7 @@ def test_densities_are_those_of_scipy() -> None:
 
 
 def test_a_bracket_in_which_all_diverged_makes_room_for_the_next() -> None:
-    algorithm = ModelBased(Space(2), population=10, epochs=9, first=1, seed=0)
+    algorithm = ModelBased(Space(2), 10, Rungs(9, 1), seed=0)
     history = play(algorithm, lambda one: None if one.generation == 1 else one.weights[0])
     assert [(len(row), row[0].assignment.end) for row in history] == [(9, 1), (3, 3), (1, 3), (1, 9)]
     assert best_of(history).assignment.generation == 3
@@ -213,7 +214,7 @@ def run(algorithm: AsynchronousHalving, score: Score, workers: int, seed: int = 
 
 
 def asha(count: int = 27, epochs: int = 9) -> AsynchronousHalving:
-    return AsynchronousHalving(sample(Space(2), count, 0), epochs, 1)
+    return AsynchronousHalving(sample(Space(2), count, 0), Rungs(epochs, 1))
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -266,13 +267,11 @@ def test_where_the_best_diverges_later_the_next_best_goes_on() -> None:
     assert asha(5).ready(results) == [
         one.assignment for one in sorted(results, key=lambda one: one.assignment.place)
     ]
-    in_step = play(
-        Halving(sample(Space(2), 5, 0), epochs=9, first=1), lambda one: None if one.generation else 1.0
-    )
+    in_step = play(Halving(sample(Space(2), 5, 0), Rungs(9, 1)), lambda one: None if one.generation else 1.0)
     assert [len(row) for row in in_step] == [5, 2] and best_of(in_step).assignment.end == 1
 
 
 def test_halving_in_step_says_how_many_members_it_has() -> None:
     with warnings.catch_warnings():
-        algorithm = Halving(sample(Space(2), 10, 0), epochs=10, first=2)
+        algorithm = Halving(sample(Space(2), 10, 0), Rungs(10, 2))
         assert sum(map(len, play(algorithm, lambda one: one.weights[0]))) == algorithm.members

@@ -19,6 +19,7 @@ from equipoise.search.retrain import (
     append_retrained,
     read_retrained,
     retrain,
+    stretched,
     variants,
 )
 from equipoise.search.space import Point
@@ -98,6 +99,30 @@ def test_three_variants_come_from_a_search() -> None:
         "constant": [(0, B)],
         "schedule": [(0, A), (2, B)],
     }
+
+
+def test_uniform_weights_are_trained_with_the_settings_of_the_winner() -> None:
+    tuned = {"lr": 0.3}
+    history = [
+        [
+            Result(Assignment(0, 0, HALF[0], 0, 6, None, {"lr": 0.1}), 2.0),
+            Result(Assignment(0, 1, A[0], 0, 6, None, tuned), 1.0),
+        ]
+    ]
+    found = variants(history, Point(HALF[0], {"lr": 0.1}))
+    assert found == {"uniform": [(0, Point(HALF[0], tuned))], "constant": [(0, Point(A[0], tuned))]}
+
+
+def test_a_schedule_is_stretched_to_the_length_of_another_run() -> None:
+    schedule = [(0, A), (2, B), (5, A)]
+    assert stretched(schedule, 6, 6) == schedule
+    assert stretched(schedule, 6, 12) == [(0, A), (4, B), (10, A)]
+    assert stretched(schedule, 6, 3) == [(0, A), (1, B), (2, A)]
+    assert stretched([(0, A), (1, B), (2, A)], 6, 2) == [
+        (0, B),
+        (1, A),
+    ]  # two changes in one epoch: the later one
+    assert stretched([(0, A), (5, B)], 6, 1) == [(0, A)]
 
 
 def test_the_interval_is_that_of_the_paired_t_test() -> None:

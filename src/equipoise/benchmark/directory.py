@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from equipoise.training.storage import LOCK, StorageError, held, storing
+from equipoise.training.planned import Planned
+from equipoise.training.storage import StorageError, held, storing
 
 from .plan import differences, left
 from .records import Plan, Record, RunDirectoryError, read_plan, read_records, write_plan
 
+_KEPT = Planned("plan.json", "plan", RunDirectoryError)
 _BEGUN = ("records.jsonl", "checkpoints", "runs")
 _MB_IN_ALL, _MB_A_RUN = 50, 2
 
@@ -41,21 +43,9 @@ def opened(directory: Path, plan: Plan, *, resume: bool) -> Iterator[list[Record
 
 
 def _check_plan(directory: Path, plan: Plan, resume: bool) -> None:
-    if not (directory / "plan.json").exists():
-        others = [path.name for path in directory.iterdir() if path.name != LOCK and path.suffix != ".tmp"]
-        if others:
-            raise RunDirectoryError(
-                f"{directory} should be new, empty, or a run directory. Found {', '.join(sorted(others)[:5])} "
-                "and no plan.json: choose another one with --out."
-            )
+    if not _KEPT.begun(directory):
         return
-    changes = differences(read_plan(directory), Plan.from_json(plan.to_json()))
-    if changes:
-        lines = "".join(f"\n  {line}" for line in changes)
-        raise RunDirectoryError(
-            f"{directory} holds another plan. From it to this one changes:{lines}\n"
-            "Choose another directory with --out, or the same settings."
-        )
+    _KEPT.unchanged(directory, differences(read_plan(directory), Plan.from_json(plan.to_json())))
     if not resume and any((directory / name).exists() for name in _BEGUN):
         raise RunDirectoryError(
             f"{directory} was begun with this plan and has {len(read_records(directory))} finished runs: "

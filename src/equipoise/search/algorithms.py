@@ -13,6 +13,7 @@ from .generations import Algorithm, Assignment, Asynchronous, Result
 from .gradients import ReadOff
 from .pb2 import Bandit
 from .pbt import PopulationBased
+from .rungs import Rungs
 from .space import Space
 
 Name = Literal["pbt", "pb2", "asha", "halving", "random", "grid", "bohb", "gradients", "transfer"]
@@ -67,7 +68,7 @@ def algorithm_of(
         explore = Bandit(space) if name == "pb2" else None
         return PopulationBased(space, population, epochs, interval, seed, quantile, explore)
     if name == "bohb":
-        return ModelBased(space, population, epochs, interval, seed)
+        return ModelBased(space, population, Rungs(epochs, interval), seed)
     if name == "gradients":
         return ReadOff(space, names, epochs, interval)
     if name == "transfer":
@@ -80,5 +81,5 @@ def algorithm_of(
     if name == "random":
         return Candidates(candidates, epochs)
     if name == "asha":
-        return AsynchronousHalving(candidates, epochs, interval)
-    return Halving(candidates, epochs, interval)
+        return AsynchronousHalving(candidates, Rungs(epochs, interval))
+    return Halving(candidates, Rungs(epochs, interval))

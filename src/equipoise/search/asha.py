@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .fixed import beginners, check_rungs, promoted, rung_ends
 from .generations import Assignment, Result, SearchError, ranked
+from .rungs import Rungs, beginners, check_candidates, promoted
 from .space import Point
 
 
@@ -26,27 +26,23 @@ class AsynchronousHalving:
 
     Args:
         candidates: points of the space.
-        epochs: of the training.
-        first: epochs of the first rung.
-        reduction: eta, at least 2.
+        rungs: when they are compared.
 
     Raises:
         SearchError: on a number out of its range.
     """
 
     candidates: Sequence[Point]
-    epochs: int
-    first: int
-    reduction: int = 3
+    rungs: Rungs
 
     def __post_init__(self) -> None:
-        check_rungs(len(self.candidates), self.epochs, self.first, self.reduction)
+        check_candidates(len(self.candidates))
 
     @property
     def members(self) -> int:
         """About how many assignments the search has; the order of results decides."""
-        rungs = range(len(rung_ends(self.epochs, self.first, self.reduction)))
-        return sum(max(len(self.candidates) // self.reduction**rung, 1) for rung in rungs)
+        sizes = (len(self.candidates) // self.rungs.reduction**rung for rung in range(len(self.rungs.ends)))
+        return sum(max(size, 1) for size in sizes)
 
     def ready(self, results: Sequence[Result]) -> list[Assignment]:
         """See `Asynchronous`.
@@ -54,14 +50,14 @@ class AsynchronousHalving:
         Raises:
             SearchError: if every candidate diverged.
         """
-        ends = rung_ends(self.epochs, self.first, self.reduction)
+        ends = self.rungs.ends
         found = {one.place: one for one in beginners(self.candidates, ends[0])}
         rungs: list[list[Result]] = [[] for _ in ends]
         for number, result in enumerate(results, start=1):
             rung = result.assignment.generation
             rungs[rung].append(result)
             if rung + 1 < len(ends):
-                best = ranked(rungs[rung])[: len(rungs[rung]) // self.reduction]
+                best = ranked(rungs[rung])[: len(rungs[rung]) // self.rungs.reduction]
                 found |= _places(best, ends[rung + 1])
             if number == len(found):
                 found |= _next_best(rungs, ends, found)

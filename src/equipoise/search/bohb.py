@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .fixed import beginners, check_rungs, promoted, rung_ends
 from .generations import Assignment, Result, point_of, ranked, stream
+from .rungs import Rungs, beginners, check_candidates, promoted
 from .space import Point, Space
 
 _GOOD = 0.15  # of the results that make the model of good points
@@ -42,10 +42,8 @@ class ModelBased:
     Args:
         space: of the points.
         population: candidates that begin.
-        epochs: of the training.
-        first: epochs of the first rung.
+        rungs: when they are compared.
         seed: of all draws.
-        reduction: eta, at least 2.
 
     Raises:
         SearchError: on a number out of its range.
@@ -53,13 +51,11 @@ class ModelBased:
 
     space: Space
     population: int
-    epochs: int
-    first: int
+    rungs: Rungs
     seed: int
-    reduction: int = 3
 
     def __post_init__(self) -> None:
-        check_rungs(self.population, self.epochs, self.first, self.reduction)
+        check_candidates(self.population)
 
     @property
     def members(self) -> int:
@@ -68,7 +64,7 @@ class ModelBased:
 
     def propose(self, history: Sequence[Sequence[Result]]) -> list[Assignment]:
         """The next rung of a bracket, or the first of the next one; see `Algorithm`."""
-        ends = rung_ends(self.epochs, self.first, self.reduction)
+        ends = self.rungs.ends
         rest = list(history)
         for sizes in self._brackets():
             last: Sequence[Result] | None = None
@@ -83,12 +79,12 @@ class ModelBased:
 
     def _brackets(self) -> list[list[int]]:
         """How many candidates each rung of each bracket has."""
-        rungs = len(rung_ends(self.epochs, self.first, self.reduction))
+        rungs, reduction = len(self.rungs.ends), self.rungs.reduction
         found: list[list[int]] = []
         left, s = self.population, rungs - 1
         while left > 0:
-            size = min(math.ceil(rungs * self.reduction**s / (s + 1)), left)
-            found.append([max(size // self.reduction**rung, 1) for rung in range(s + 1)])
+            size = min(math.ceil(rungs * reduction**s / (s + 1)), left)
+            found.append([max(size // reduction**rung, 1) for rung in range(s + 1)])
             left, s = left - size, s - 1 if s else rungs - 1
         return found
 

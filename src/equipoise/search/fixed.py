@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .generations import Assignment, Result, SearchError, point_of, ranked, stream
+from .generations import Assignment, Result, SearchError, ranked, stream
+from .rungs import Rungs, beginners, check_candidates, promoted
 from .space import Point, Space
 
 _MOST = 10_000  # points of a grid
@@ -60,27 +61,23 @@ class Halving:
 
     Args:
         candidates: points of the space.
-        epochs: of the training.
-        first: epochs of the first rung r.
-        reduction: eta, at least 2.
+        rungs: when they are compared.
 
     Raises:
         SearchError: on a number out of its range.
     """
 
     candidates: Sequence[Point]
-    epochs: int
-    first: int
-    reduction: int = 3
+    rungs: Rungs
 
     def __post_init__(self) -> None:
-        check_rungs(len(self.candidates), self.epochs, self.first, self.reduction)
+        check_candidates(len(self.candidates))
 
     @property
     def members(self) -> int:
         """Assignments of the whole search, if none diverges."""
-        rungs = range(len(rung_ends(self.epochs, self.first, self.reduction)))
-        return sum(math.ceil(len(self.candidates) / self.reduction**rung) for rung in rungs)
+        sizes = (len(self.candidates) / self.rungs.reduction**rung for rung in range(len(self.rungs.ends)))
+        return sum(map(math.ceil, sizes))
 
     def propose(self, history: Sequence[Sequence[Result]]) -> list[Assignment]:
         """The next rung; see `Algorithm`.
@@ -88,7 +85,7 @@ class Halving:
         Raises:
             SearchError: if every candidate of the last rung diverged.
         """
-        ends = rung_ends(self.epochs, self.first, self.reduction)
+        ends = self.rungs.ends
         if not history:
             return beginners(self.candidates, ends[0])
         if len(history) == len(ends):
@@ -96,48 +93,9 @@ class Halving:
         good = [one for one in ranked(history[-1]) if one.score is not None]
         if not good and len(history) == 1:
             raise SearchError("Every candidate diverged in the first rung: lower the learning rate.")
-        few = math.ceil(len(self.candidates) / self.reduction ** len(history))
+        few = math.ceil(len(self.candidates) / self.rungs.reduction ** len(history))
         kept = sorted(good[:few], key=lambda one: one.assignment.member)
         return [promoted(one, ends[len(history)]) for one in kept]
-
-
-def check_rungs(candidates: int, epochs: int, first: int, reduction: int) -> None:
-    """Refuse rungs that are none.
-
-    Raises:
-        SearchError: naming the number that is out of its range.
-    """
-    if candidates < 1:
-        raise SearchError("A search should have at least 1 candidate. Found none.")
-    if not 1 <= first < epochs:
-        raise SearchError(
-            f"`interval`, here the epochs of the first rung, should be at least 1 and less than the {epochs} of the "
-            f"run. Found {first}."
-        )
-    if reduction < 2:
-        raise SearchError(f"`reduction` should be at least 2. Found {reduction}.")
-
-
-def rung_ends(epochs: int, first: int, reduction: int) -> list[int]:
-    """The epochs after which candidates are compared: r, r eta, r eta^2, ..., and the last one."""
-    found = [first]
-    while found[-1] < epochs:
-        found.append(min(found[-1] * reduction, epochs))
-    return found
-
-
-def beginners(points: Sequence[Point], end: int, generation: int = 0) -> list[Assignment]:
-    """New networks at these points, trained until an epoch."""
-    return [
-        Assignment(generation, k, point.weights, 0, end, None, point.settings)
-        for k, point in enumerate(points)
-    ]
-
-
-def promoted(result: Result, end: int) -> Assignment:
-    """The same candidate in the next rung."""
-    one, point = result.assignment, point_of(result.assignment)
-    return Assignment(one.generation + 1, one.member, point.weights, one.end, end, one.member, point.settings)
 
 
 def sample(space: Space, candidates: int, seed: int) -> list[Point]:

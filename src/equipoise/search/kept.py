@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from equipoise.problems.registry import problem_class
-from equipoise.training.storage import LOCK, storing, write_atomically
+from equipoise.training.planned import Planned
 
 from .driver import still_to_do
 from .genealogy import generations, read_results
@@ -18,6 +17,7 @@ from .retrain import read_retrained
 from .run import Found, chosen_variants, comparing, epochs_of, to_train
 
 FILE = "search.json"
+_KEPT = Planned(FILE, "search", SearchError)
 
 
 def keep_plan(plan: SearchPlan, directory: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
@@ -33,20 +33,10 @@ def keep_plan(plan: SearchPlan, directory: Path, facts: Mapping[str, Any], *, re
         SearchError: if the directory holds another search or anything else, or was begun and `resume` is not set.
         StorageError: if it cannot be written.
     """
-    path = directory / FILE
-    if not path.exists():
-        found = directory.iterdir() if directory.exists() else ()
-        others = sorted(one.name for one in found if one.name != LOCK and one.suffix != ".tmp")
-        if others:
-            raise SearchError(
-                f"{directory} should be new, empty, or hold a search. Found {', '.join(others[:5])} and no {FILE}: "
-                "choose another one with --out."
-            )
-        with storing(path):
-            directory.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps({"plan": plan.model_dump(), **facts}, indent=1))
+    if not _KEPT.begun(directory):
+        _KEPT.write(directory, plan, facts)
         return
-    _compare(read_plan(directory), plan, directory)
+    _KEPT.same(directory, read_plan(directory), plan)
     if not resume:
         raise SearchError(
             f"{directory} was begun with this search: add --resume to go on, or choose another one with --out."
@@ -59,24 +49,7 @@ def read_plan(directory: Path) -> SearchPlan:
     Raises:
         SearchError: if there is none, or it cannot be read.
     """
-    path = directory / FILE
-    try:
-        return SearchPlan.read(json.loads(path.read_text())["plan"])
-    except FileNotFoundError:
-        raise SearchError(f"`{path}` should exist: {directory} holds no search.") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise SearchError(f"`{path}` should hold the plan of a search. {error}") from error
-
-
-def _compare(old: SearchPlan, new: SearchPlan, directory: Path) -> None:
-    before, after = (json.loads(plan.model_dump_json()) for plan in (old, new))
-    changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
-    if changed:
-        lines = "".join(f"\n  {line}" for line in changed)
-        raise SearchError(
-            f"{directory} holds another search. From it to this one changes:{lines}\n"
-            "Choose another directory with --out, or the same settings."
-        )
+    return _KEPT.read(directory, SearchPlan)
 
 
 def finished_history(plan: SearchPlan, directory: Path) -> list[list[Result]]:

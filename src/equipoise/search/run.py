@@ -36,7 +36,7 @@ class Show(Protocol):
     def progress(self, label: str, now: Progress) -> None:
         """A task in this process is so far."""
 
-    def finished(self, text: str) -> None:
+    def finished(self, label: str, text: str) -> None:
         """A task has ended so."""
 
     def say(self, text: str) -> None:
@@ -90,7 +90,7 @@ def search(
         for found in do([one for one in todo if one.place not in done]):
             append_retrained(directory, found)
             known.append(found)
-            show.finished(_told_anew(found))
+            show.finished(_label(found), _told_anew(found))
     order = [one.place for one in todo]
     return Found(history, chosen, sorted(known, key=lambda one: order.index((one.variant, one.seed))))
 
@@ -152,7 +152,7 @@ def _searched(
     forget: Forget | None = None
     if storage is not None:
         forget = lambda one: storage.remove(checkpoint_of(directory, *one.place).stem)  # noqa: E731
-    hear = lambda result: show.finished(_told(plan, result))  # noqa: E731
+    hear = lambda result: show.finished(result.assignment.label, _told(plan, result))  # noqa: E731
     return run_search(algorithm, do, directory, hear, comparing(plan, problem), forget)
 
 
@@ -182,6 +182,10 @@ def _told(plan: SearchPlan, result: Result) -> str:
     return f"generation {one.generation}, member {one.member}{origin}, epoch {one.end}: {told} ({words})"
 
 
+def _label(found: Retrained) -> str:
+    return Anew(found.variant, found.seed, ()).label
+
+
 def _told_anew(found: Retrained) -> str:
     score = "diverged" if found.score is None else f"test score {found.score:.2f}"
-    return f"Trained anew with {found.variant} weights, seed {found.seed}: {score}."
+    return f"Trained anew with {_label(found)}: {score}."

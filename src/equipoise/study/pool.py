@@ -31,11 +31,8 @@ MOST_DEATHS = 2  # of the process of a cell, before it counts as failed
 class Watch(Protocol):
     """Who is told how it goes."""
 
-    def started(self, cell: Cell) -> None:
-        """A cell begins, or goes on."""
-
-    def progress(self, cell: Cell, now: Progress) -> None:
-        """A cell is so far."""
+    def progress(self, label: str, now: Progress) -> None:
+        """A cell, by its name, is so far."""
 
     def say(self, text: str) -> None:
         """Something that the user should know."""
@@ -81,8 +78,7 @@ def run_cells(job: Job, cells: Sequence[Cell], jobs: int, watch: Watch) -> Resul
 
 def _here(job: Job, cells: Sequence[Cell], watch: Watch) -> Results:
     for cell in cells:
-        watch.started(cell)
-        hooks = Hooks(lambda now, cell=cell: watch.progress(cell, now), say=watch.say)  # type: ignore[misc]
+        hooks = Hooks(lambda now, cell=cell: watch.progress(cell.name, now), say=watch.say)  # type: ignore[misc]
         yield train_cell(lambda options: job.problem(**options), job.plan, cell, job.directory, hooks)
 
 
@@ -97,7 +93,7 @@ def _in_workers(job: Job, cells: Sequence[Cell], jobs: int, watch: Watch) -> Res
     waiting, workers, deaths = deque(cells), list[_Worker](), Counter[Cell]()
     try:
         while waiting or any(worker.cell for worker in workers):
-            _submit(job, waiting, workers, jobs, watch)
+            _submit(job, waiting, workers, jobs)
             ready = set(wait([worker.pipe for worker in workers]))
             for worker in [worker for worker in workers if worker.pipe in ready]:
                 yield from _heard(worker, watch)
@@ -111,10 +107,9 @@ def _in_workers(job: Job, cells: Sequence[Cell], jobs: int, watch: Watch) -> Res
             worker.pipe.close()
 
 
-def _submit(job: Job, waiting: deque[Cell], workers: list[_Worker], jobs: int, watch: Watch) -> None:
+def _submit(job: Job, waiting: deque[Cell], workers: list[_Worker], jobs: int) -> None:
     while waiting and (free := _free(job, workers, jobs)):
         free.cell = waiting.popleft()
-        watch.started(free.cell)
         with suppress(OSError):  # it has died, which its pipe tells later
             free.pipe.send(free.cell)
 
@@ -145,7 +140,7 @@ def _heard(worker: _Worker, watch: Watch) -> Iterator[CellResult]:
     cell = worker.cell
     assert cell is not None, "a worker speaks of its cell only"
     if kind == "progress":
-        watch.progress(cell, content)
+        watch.progress(cell.name, content)
     elif kind == "say":
         watch.say(content)
     elif kind == "storage":

@@ -72,7 +72,6 @@ def _done(actors: Actors, waiting: deque[Cell], watch: Watch) -> Iterator[CellRe
     deaths = Counter[Cell]()
     while waiting or actors.running:
         while waiting and actors.room:
-            watch.started(waiting[0])
             actors.submit(waiting.popleft())
         for ended in actors.ended():
             deaths[ended.task] += ended.died

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import torch
 
-from equipoise.benchmark.records import write_atomically
 from equipoise.cluster.connection import Place
+from equipoise.training.planned import Planned
 from equipoise.training.problem import Problem
-from equipoise.training.storage import LOCK, storing
+from equipoise.training.storage import storing, write_atomically
 
 from .analysis import Findings, generalisation_gap, merit, optimisation_gap
 from .cell import FILE, CellResult, keep_cell, read_cells
@@ -26,16 +26,17 @@ from .verdict import verdicts
 
 PLAN = "plan.json"
 STUDY = "study.json"
+_KEPT = Planned(PLAN, "study", StudyError)
 
 
 class Show(Watch, Protocol):
     """Who is told how a study goes."""
 
-    def began(self, total: int, done: int) -> None:
+    def stage(self, name: str, total: int, done: int) -> None:
         """It begins, with so many cells in all, of which some were done before."""
 
-    def finished(self, result: CellResult, left: int) -> None:
-        """A cell is written down, and so many are left."""
+    def finished(self, label: str, text: str) -> None:
+        """A cell is written down."""
 
 
 def run_study(
@@ -71,13 +72,20 @@ def run_study(
     left = [cell for cell in cells if cell not in done]
     if left:
         _prepare(plan, problem)
-    show.began(len(cells), len(cells) - len(left))
+    show.stage("cells", len(cells), len(cells) - len(left))
     with closing(_trained(Job(problem, plan, directory), left, jobs, show)) as results:
         for result in results:
             keep_cell(directory, result)
             done[result.cell] = result
-            show.finished(result, sum(cell not in done for cell in cells))
+            show.finished(result.cell.name, _told(result))
     return [done[cell] for cell in cells]
+
+
+def _told(result: CellResult) -> str:
+    if result.error is not None:
+        return f"{result.cell.name} FAILED: {result.error}"
+    score = "" if result.score is None else f"validation score {result.score:.1f}, "
+    return f"{result.cell.name}: {score}{result.steps} steps in {result.seconds:.0f} s"
 
 
 def _trained(job: Job, cells: Sequence[Cell], jobs: int | Place, show: Show) -> Results:
@@ -99,7 +107,7 @@ def keep_plan(plan: StudyPlan, directory: Path, facts: Mapping[str, Any], *, res
 
     Args:
         plan: of the study.
-        directory: of the study, which exists.
+        directory: of the study.
         facts: command, versions and commit, kept beside the plan and not compared.
         resume: whether to go on in a directory that was begun.
 
@@ -107,19 +115,10 @@ def keep_plan(plan: StudyPlan, directory: Path, facts: Mapping[str, Any], *, res
         StudyError: if the directory holds another study or anything else, or was begun and `resume` is not set.
         StorageError: if it cannot be written.
     """
-    path = directory / PLAN
-    if not path.exists():
-        others = sorted(one.name for one in directory.iterdir() if one.name != LOCK)
-        if others:
-            raise StudyError(
-                f"{directory} should be new, empty, or hold a study. Found {', '.join(others[:5])} and no {PLAN}: "
-                "choose another one with --out."
-            )
-        with storing(path):
-            text = json.dumps({"plan": plan.model_dump(mode="json"), **facts}, indent=1)
-            write_atomically(path, text)
+    if not _KEPT.begun(directory):
+        _KEPT.write(directory, plan, facts)
         return
-    _compare(read_plan(directory), plan, directory)
+    _KEPT.same(directory, read_plan(directory), plan)
     if not resume and (directory / FILE).exists():
         raise StudyError(
             f"{directory} was begun with this study and has {len(read_cells(directory))} finished cells: add --resume "
@@ -133,24 +132,7 @@ def read_plan(directory: Path) -> StudyPlan:
     Raises:
         StudyError: if there is none, or it cannot be read.
     """
-    path = directory / PLAN
-    try:
-        return StudyPlan.read(json.loads(path.read_text())["plan"])
-    except FileNotFoundError:
-        raise StudyError(f"`{path}` should exist: {directory} holds no study.") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"`{path}` should hold the plan of a study. {error}") from error
-
-
-def _compare(old: StudyPlan, new: StudyPlan, directory: Path) -> None:
-    before, after = (plan.model_dump(mode="json") for plan in (old, new))
-    changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
-    if changed:
-        lines = "".join(f"\n  {line}" for line in changed)
-        raise StudyError(
-            f"{directory} holds another study. From it to this one changes:{lines}\n"
-            "Choose another directory with --out, or the same settings."
-        )
+    return _KEPT.read(directory, StudyPlan)
 
 
 def write_findings(found: Findings, directory: Path) -> None:

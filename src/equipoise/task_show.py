@@ -1,24 +1,25 @@
-"""How a search shows where it is: bars in a terminal, lines elsewhere."""
+"""How a search or a study shows where it is: bars in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from equipoise.terminal import drawing
+from equipoise.terminal import drawing, duration
 from equipoise.training.outcome import Progress
 
 
 @contextmanager
-def showing_search() -> Iterator[SearchShow]:
-    """Where a search tells how it goes; on the error stream."""
+def showing_tasks() -> Iterator[TaskShow]:
+    """Where tasks tell how they go; on the error stream."""
     with drawing() as (console, bars):
-        yield SearchShow(console, bars)
+        yield TaskShow(console, bars)
 
 
-class SearchShow:
-    """A bar for the stage and one for the task of this process; a line for each task that has ended.
+class TaskShow:
+    """A bar for the stage and one for each task under way that tells how far it is; a line for each that has ended.
 
     Args:
         console: where lines are printed.
@@ -29,38 +30,39 @@ class SearchShow:
         self._console = console
         self._bars = bars
         self._stage: Any = None
-        self._task: tuple[str, Any] | None = None
-        self._total = self._done = 0
+        self._tasks: dict[str, Any] = {}
+        self._total = self._done = self._done_before = 0
+        self._began = time.monotonic()
 
     def stage(self, name: str, total: int, done: int) -> None:
         """A stage begins, with about so many tasks in all, of which some were done before."""
-        self._total, self._done = total, done
+        self._total, self._done, self._done_before = total, done, done
+        self._began = time.monotonic()
         if self._bars is None:
             self.say(f"{name}: {total}. Done before: {done}.")
             return
-        self._end_task()
         if self._stage is not None:
             self._bars.remove_task(self._stage)
         self._stage = self._bars.add_task(name, total=total, completed=done, state=self._state)
 
     def progress(self, label: str, now: Progress) -> None:
-        """Move the bar of a task in this process."""
+        """Move the bar of a task."""
         if self._bars is None:
             return
-        if self._task is None or self._task[0] != label:
-            self._end_task()
-            self._task = (label, self._bars.add_task(f"  {label}", total=now.steps, state=""))
+        if label not in self._tasks:
+            self._tasks[label] = self._bars.add_task(f"  {label}", total=now.steps, state="")
         state = f"epoch {now.epoch}/{now.epochs}"
-        self._bars.update(self._task[1], completed=now.step, state=state)
+        self._bars.update(self._tasks[label], completed=now.step, state=state)
 
-    def finished(self, text: str) -> None:
-        """Print what came of a task, and move the bar of the stage."""
+    def finished(self, label: str, text: str) -> None:
+        """Print what came of a task, remove its bar, and move that of the stage; a log has the time left too."""
         self._done += 1
         self._total = max(self._total, self._done)
         if self._bars is None:
-            self.say(f"[{self._state}] {text}")
+            self.say(f"[{self._state}] {text}{self._rest}")
             return
-        self._end_task()
+        if label in self._tasks:
+            self._bars.remove_task(self._tasks.pop(label))
         self._bars.update(self._stage, total=self._total, completed=self._done, state=self._state)
         self.say(text)
 
@@ -72,7 +74,8 @@ class SearchShow:
     def _state(self) -> str:
         return f"{self._done}/{self._total}"
 
-    def _end_task(self) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task[1])
-            self._task = None
+    @property
+    def _rest(self) -> str:
+        left = self._total - self._done
+        each = (time.monotonic() - self._began) / max(self._done - self._done_before, 1)
+        return f", about {duration(each * left)} left" if left else ""
