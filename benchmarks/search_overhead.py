@@ -151,8 +151,8 @@ def print_explored() -> None:
         )
     print(
         "\nNothing is replaced after the last interval, which the formula counts. A replaced member 0 keeps the "
-        "uniform weights: in a part Q of the intervals, with scores drawn at random as here. And a move that "
-        "multiplies all weights by the same factor, one in four of three weights, leaves them as they were."
+        "uniform weights: in a part Q of the intervals, with scores drawn at random as here. And moves lead to "
+        "weights that were tried before: with two factors three weights have six moves, which undo each other."
     )
 
 

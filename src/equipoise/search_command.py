@@ -15,7 +15,6 @@ from equipoise.command import (
     Features,
     Gpus,
     Molecules,
-    Out,
     Preset,
     Problem,
     Resume,
@@ -70,6 +69,9 @@ def search(
     kind: Annotated[
         str | None, typer.Option(help="Of a move: multiplicative or lognormal. [default: multiplicative]")
     ] = None,
+    resample: Annotated[
+        float | None, typer.Option(help="Probability of a fresh draw in place of a move. [default: 0.25]")
+    ] = None,
     floor: Annotated[
         float | None, typer.Option(help="Least weight, in units of the uniform one. [default: 0.1]")
     ] = None,
@@ -99,7 +101,9 @@ def search(
         str | None,
         typer.Option(help="Of checkpoints, such as s3://bucket/searches. [default: the run directory]"),
     ] = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory. [default: runs/search-PROBLEM-PRESET]")
+    ] = None,
     resume: Resume = False,
     data: Data = None,
     csv: Csv = None,
@@ -128,7 +132,14 @@ def search(
             "population": population,
             "interval": interval,
         }
-        given |= {"quantile": quantile, "kind": kind, "floor": floor, "fraction": fraction, "seeds": seeds}
+        given |= {
+            "quantile": quantile,
+            "kind": kind,
+            "resample": resample,
+            "floor": floor,
+            "fraction": fraction,
+            "seeds": seeds,
+        }
         given |= {"rank": rank, "tune": search_actions.tuned(tune), "restarts": restarts}
         if transfer_from is not None:
             given |= search_actions.from_other(transfer_from, names, given, config.train.epochs)

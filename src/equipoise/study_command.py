@@ -13,7 +13,6 @@ from equipoise.command import (
     Epochs,
     Gpus,
     Jobs,
-    Out,
     Preset,
     Problem,
     Resume,
@@ -75,7 +74,9 @@ def scalarization(
     search: Annotated[
         Path | None, typer.Option(help="A finished `equipoise search`, whose winner is shown too.")
     ] = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory. [default: runs/study-PROBLEM-PRESET]")
+    ] = None,
     resume: Resume = False,
     retry_failed: Retry = False,
     jobs: Jobs = "",

@@ -164,6 +164,11 @@ def test_a_search_killed_without_warning_goes_on_to_the_same_end(tmp_path: Path)
         (["tug", "--interval", "4"], "`interval` should be at least 1 epoch and less than the 4 of the run"),
         (["tug", "--algorithm", "grid", "--population", "1"], "should have 1 to 10,000 points. Found 0"),
         (["tug", "--seeds", "0"], "`seeds` should be at least 1. Found 0."),
+        (["tug", "--resample", "2"], "`resample` should be from 0 to 1. Found 2.0."),
+        (
+            ["tug", "--algorithm", "grid", "--resample", "0"],
+            "`resample` should be left out with algorithm=grid",
+        ),
         (["tug", "--floor", "1"], "`floor` should be from 0 to below 1. Found 1.0."),
         (["tug", "--fraction", "1"], "`fraction` should be above 0 and below 1. Found 1.0."),
         (["tug", "--set", "max_steps=3"], "`max_steps` should be left out"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +72,20 @@ def test_two_workers_find_what_this_process_finds_and_outlive_a_kill(tmp_path: P
     assert sum("died; that goes on from its last checkpoint." in text for text in said) == 1
 
 
+def power_off(cluster: Any, node: Any) -> None:
+    """Kill a node with its workers, which would go on for a second, long enough to do a task."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    workers_of_it = [
+        int(pid)
+        for path in Path(f"/proc/{raylet}/task").glob("*/children")
+        for pid in path.read_text().split()
+    ]
+    cluster.remove_node(node, allow_graceful=False)
+    for pid in workers_of_it:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_search_outlives_a_node_of_its_cluster(stored: bool, tmp_path: Path) -> None:
@@ -89,7 +106,7 @@ def test_a_search_outlives_a_node_of_its_cluster(stored: bool, tmp_path: Path) -
     def hear(result: Result) -> None:
         heard.append(result)
         if len(heard) == 4:  # all of the first generation
-            cluster.remove_node(nodes[1], allow_graceful=False)
+            power_off(cluster, nodes[1])
 
     def forget(one: Assignment) -> None:
         if storage is not None:
