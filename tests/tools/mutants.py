@@ -1,8 +1,8 @@
-"""Breaks every method and solver in every small way and shows which breaks the tests notice.
+"""Breaks every method, solver and part of the weight search in every small way and shows which breaks the tests notice.
 
     python tests/tools/mutants.py [--only famo --only mgda] [--out docs/mutants.md]
 
-A mutant is the source of a method, wrapper or solver with one operator changed (+ to -, * to /, < to >=, a sign
+A mutant is the source of such a file with one operator changed (+ to -, * to /, < to >=, a sign
 dropped, a number moved, `max` for `min`). Each runs the tests of its name, in a process forked from one that has torch
 loaded already. A mutant that no test notices survives and is listed. Most survivors change nothing: a number in a
 branch that `torch.where` throws away.
@@ -110,6 +110,24 @@ def _changes(node: ast.AST) -> Iterator[tuple[Callable[[], None], str]]:
 
 # Solvers without a test file of their own, and the methods whose tests are theirs.
 TESTED_AS = {"equal_projections": "imtl_g", "vaccinate": "gradvac"}
+# Files of the weight search that decide something, and their tests.
+SEARCH = {
+    "asha": ("algorithms", "models"),
+    "bohb": ("models",),
+    "comparison": ("verdict",),
+    "fixed": ("algorithms",),
+    "gaussian": ("models",),
+    "gradients": ("gradients",),
+    "holdout": ("members",),
+    "pb2": ("models",),
+    "pbt": ("algorithms",),
+    "ranking": ("ranking",),
+    "retrain": ("retrain",),
+    "rungs": ("algorithms", "models"),
+    "space": ("space",),
+    "verdict": ("verdict",),
+    "weights": ("weights",),
+}
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -144,7 +162,9 @@ def noticed(path: Path, source: str) -> bool:
 
 def _arguments(path: Path) -> list[str]:
     name = path.stem
-    if (ROOT / "tests" / "solvers" / f"test_{name}.py").exists():
+    if path.parent.name == "search":
+        tests = [str(ROOT / "tests" / "search" / f"test_{of}.py") for of in SEARCH[name]]
+    elif (ROOT / "tests" / "solvers" / f"test_{name}.py").exists():
         tests = [str(ROOT / "tests" / "solvers" / f"test_{name}.py")]
     else:
         folders = [str(ROOT / "tests" / part) for part in ("methods", "wrappers")]
@@ -167,7 +187,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--only", action="append", help="a method, wrapper or solver by its file; default all"
+        "--only", action="append", help="a file by its name, or the folder search; default all"
     )
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     parser.add_argument(
@@ -180,9 +200,12 @@ def main() -> int:
         for part in ("methods", "wrappers", "solvers")
         for file in sorted((SOURCE / part).glob("[a-z]*.py"))
     ]
+    files += [SOURCE / "search" / f"{name}.py" for name in SEARCH]
     lines = ["| file | mutants run | noticed | survivors |", "|---|---|---|---|"]
     broken = 0
-    for path in [file for file in files if not options.only or file.stem in options.only]:
+    for path in [
+        file for file in files if not options.only or {file.stem, file.parent.name} & {*options.only}
+    ]:
         source = path.read_text()
         broken += (unchanged := noticed(path, source))
         every = list(mutants(source))
