@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from equipoise.training.comparison import compared
 from scipy import stats
 
-from equipoise.search.comparison import compared
 from equipoise.search.generations import Assignment, Result, SearchError
 from equipoise.search.member import Setting
 from equipoise.search.retrain import (

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import pytest
+from equipoise.training.comparison import compared, holm, two_sided
 from scipy import stats
 
-from equipoise.search.comparison import compared, holm, two_sided
 from equipoise.search.generations import Assignment, Result
 from equipoise.search.plan import SearchPlan
 from equipoise.search.retrain import Retrained

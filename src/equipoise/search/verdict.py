@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .comparison import Comparison, compared, holm
+from equipoise.training.comparison import Comparison, compared, holm
+
 from .generations import Result, best_of
 from .plan import SearchPlan
 from .ranking import WORDS

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equipoise.search.comparison import critical
+from equipoise.training.comparison import critical
 
 _LEAST_DF = 2
 _DRAWS = 2000
