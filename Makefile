@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 TEST_JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
-.PHONY: help setup quickstart test test-slow test-cuda lint types check clean
+.PHONY: help setup quickstart test test-slow test-cuda lint types check docs audit sbom release-check clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,5 +52,9 @@ types: $(VENV)/.dev  ## Check types
 
 check: lint types test  ## Style, types and the default tests
 
+docs: $(VENV)/.dev  ## Build the site into site/, offline, with warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html; to look at it with search: $(BIN)/python -m http.server -d site"
+
 clean:  ## Remove what the tools leave behind; runs and the virtual environment stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist src/*.egg-info
+	rm -rf site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist src/*.egg-info
