@@ -83,9 +83,9 @@ class Baseline:
     left_out: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Summary:
-    """All that a report says about a run directory.
+    """All that a report says about a run directory; equal to itself alone, so that what is computed of it can be kept.
 
     Args:
         plan: of the directory.
