@@ -114,7 +114,6 @@ TESTED_AS = {"equal_projections": "imtl_g", "vaccinate": "gradvac"}
 SEARCH = {
     "asha": ("algorithms", "models"),
     "bohb": ("models",),
-    "comparison": ("verdict",),
     "fixed": ("algorithms",),
     "gaussian": ("models",),
     "gradients": ("gradients",),
@@ -128,6 +127,7 @@ SEARCH = {
     "verdict": ("verdict",),
     "weights": ("weights",),
 }
+COMPARISON = SOURCE / "training" / "comparison.py"  # tested by the verdict of a search
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -162,7 +162,9 @@ def noticed(path: Path, source: str) -> bool:
 
 def _arguments(path: Path) -> list[str]:
     name = path.stem
-    if path.parent.name == "search":
+    if path == COMPARISON:
+        tests = [str(ROOT / "tests" / "search" / "test_verdict.py")]
+    elif path.parent.name == "search":
         tests = [str(ROOT / "tests" / "search" / f"test_{of}.py") for of in SEARCH[name]]
     elif (ROOT / "tests" / "solvers" / f"test_{name}.py").exists():
         tests = [str(ROOT / "tests" / "solvers" / f"test_{name}.py")]
@@ -200,7 +202,7 @@ def main() -> int:
         for part in ("methods", "wrappers", "solvers")
         for file in sorted((SOURCE / part).glob("[a-z]*.py"))
     ]
-    files += [SOURCE / "search" / f"{name}.py" for name in SEARCH]
+    files += [COMPARISON, *(SOURCE / "search" / f"{name}.py" for name in SEARCH)]
     lines = ["| file | mutants run | noticed | survivors |", "|---|---|---|---|"]
     broken = 0
     for path in [
