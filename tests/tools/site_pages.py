@@ -1,4 +1,4 @@
-"""What the site needs beside docs/: pages from files elsewhere in the repository, and links that lead to the right place.
+"""What the site needs beside docs/: pages from files elsewhere in the repository, and links that lead there.
 
 MkDocs calls the `on_` functions (mkdocs.yml, `hooks`). A link is written as it works in the repository; on the site it
 leads to the page of that file if there is one, else to the file in the repository.
@@ -24,6 +24,7 @@ PAGES = {
     "benchmarks/README.md": "speed.md",
     "examples/README.md": "recipes.md",
 }
+WIDE = {"methods.md", "benchmarks.md"}  # tables that need the room
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#|<)([^)\s#]+)(#[^)\s]*)?(?=\))")
 _FENCE = re.compile(r"^(```.*?^```|~~~.*?^~~~)", re.MULTILINE | re.DOTALL)
 
@@ -37,6 +38,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead links between files of the repository to pages of the site."""
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["navigation"]
     return with_links(markdown, page.file.src_uri, str(config.repo_url))
 
 
