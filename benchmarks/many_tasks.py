@@ -107,8 +107,7 @@ class Contestant:
             optimizer,
             self._batches,
             scaler=loss_scaler("float32", CPU),
-            precision="float32",
-            fidelity_every=None,
+            train=config.train,
         )
         # The trainer keeps a row of every so many steps, so that a run has at most 100,000 numbers.
         self._log = RunLog(folder / label.replace(":", "-"), names, every=max(1, 10 * len(names) // 617))

@@ -102,7 +102,8 @@ def test_plans_come_back_as_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"format": 2}, "`format` should be 1. Found 2."),
+        ({"format": 3}, "`format` should be from 1 to 2. Found 3: a newer version of equipoise wrote it"),
+        ({"format": "new"}, "`format` should be from 1 to 2. Found new"),
         ({"tasks": [{"name": "mu"}]}, "'metrics'"),
         ({"tasks": [{"name": "mu", "metrics": [{"name": "mu"}]}]}, "missing 2 required"),
     ],

@@ -277,4 +277,4 @@ def test_a_full_synthetic_run_is_complete(tmp_path: Path) -> None:
     assert summary.missing == ()
     assert summary.is_demonstration
     assert all(len(row.runs) == 2 and row.delta_m and row.convergence for row in summary.methods)
-    assert json.loads((tmp_path / "plan.json").read_text())["format"] == 1
+    assert json.loads((tmp_path / "plan.json").read_text())["format"] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,9 @@ from equipoise.training.outcome import Hooks, InterruptedRunError
 from equipoise.training.problem import Problem
 from equipoise.training.storage import StorageError, storing
 
-from .plan import Run, run_config
 from .provenance import source_commit, versions
 from .records import Plan, Record
+from .runs import Run, run_config
 
 _NOTHING: dict[str, Any] = {
     "metrics": {},
@@ -60,8 +61,12 @@ def execute(problem: Problem, plan: Plan, run: Run, directory: Path, hooks: Hook
     """
     files = Files.of(directory, run)
     started = datetime.now(UTC).isoformat(timespec="seconds")
+    if run.refused:
+        return failed(plan, run, run.refused, started)
     try:
-        outcome = Trainer(problem, run_config(plan, run), files.folder, files.checkpoint, hooks).run()
+        config = run_config(plan, run)
+        trainer = Trainer(problem, config, files.folder, files.checkpoint, hooks, test=run.test)
+        outcome = trainer.run()
     except (InterruptedRunError, StorageError):
         raise
     except Exception as error:  # any failure of one run must not end the others
@@ -78,9 +83,10 @@ def failed(plan: Plan, run: Run, error: str, started: str = "") -> Record:
     return _record(plan, run, started, {"status": "failed", "error": error, **_NOTHING})
 
 
-def clean_up(directory: Path, record: Record) -> None:
-    """Remove what only an unfinished run needs."""
-    remove_checkpoint(directory / "checkpoints" / f"{record.run_id}.pt")
+def clean_up(directory: Path, run_ids: Iterable[str]) -> None:
+    """Remove the checkpoints of runs that will not go on."""
+    for name in run_ids:
+        remove_checkpoint(directory / "checkpoints" / f"{name}.pt")
 
 
 def _record(plan: Plan, run: Run, started: str, found: dict[str, Any]) -> Record:
@@ -92,6 +98,7 @@ def _record(plan: Plan, run: Run, started: str, found: dict[str, Any]) -> Record
         task=run.task,
         seed=run.seed,
         lr=run.lr,
+        trial=run.trial,
         config={**run_config(plan, run).model_dump(), "reference": plan.config["reference"]},
         versions=versions(),
         git=source_commit(),

@@ -13,7 +13,7 @@ from equipoise.cluster.connection import ClusterError, Place
 from equipoise.training.outcome import Hooks, Progress
 from equipoise.training.problem import Problem
 
-from .plan import Run
+from .runs import Run
 from .workers import Event, Work, one_run
 
 

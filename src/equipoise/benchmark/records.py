@@ -13,12 +13,28 @@ from equipoise.training.storage import append_line, whole_lines
 from equipoise.training.storage import write_atomically as write_atomically
 from equipoise.training.task import Metric, Task
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
+"""2 has `budget`, `trials` and `added`; a plan of format 1 is read as one without them."""
 Baselines = Literal["own", "published", "none"]
 
 
 class RunDirectoryError(ValueError):
     """A run directory that cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a trial of a tuning budget changes.
+
+    Args:
+        lr: learning rate.
+        train: fields of `TrainConfig`, such as "weight_decay".
+        knobs: hyper-parameters of the method.
+    """
+
+    lr: float
+    train: Mapping[str, Any] = field(default_factory=dict)
+    knobs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,7 @@ class Record:
         error: the error of a failed run.
         metrics: "test" and "validation" (both at the selected epoch) and "trivial" (test metrics of predicting
             the training mean) -> metric -> value, in report units; a baseline holds its own task's metrics only.
+            A trial that was not chosen has "validation" alone: its test part was not read.
         validation_score: what the epoch and the learning rate are selected by; lower is better.
         best_epoch: the selected epoch, counted from 1.
         epochs: how many were run.
@@ -52,6 +69,9 @@ class Record:
         started: ISO time.
         data_seconds: of `seconds`, waiting for batches; None in records of older versions.
         evaluation_seconds: of looking at validation and test part, besides `seconds`; None likewise.
+        trial: position of its setting in `Plan.trials`; None without a tuning budget.
+        forwards: batches that went through the network in training; None in records of older versions.
+        backwards: backward passes of a batch through the shared parameters, m where rows are read; None likewise.
     """
 
     run_id: str
@@ -79,6 +99,9 @@ class Record:
     started: str
     data_seconds: float | None = None
     evaluation_seconds: float | None = None
+    trial: int | None = None
+    forwards: int | None = None
+    backwards: int | None = None
 
     def to_json(self) -> str:
         """One line of strict JSON; numbers that are not finite become null."""
@@ -108,9 +131,9 @@ class Plan:
     Args:
         problem: name of the problem.
         preset: the budget.
-        methods: labels of the methods, in the order of the tables.
+        methods: labels of the methods, in the order of the tables; `LABEL@compute` is LABEL at the compute of `ls`.
         seeds: one run per seed.
-        lrs: candidates of the learning rate.
+        lrs: candidates of the learning rate; the preset's first one where there is a budget.
         baselines: "own" single-task runs, the "published" constants, or "none".
         tasks: with their metrics, in the order of the tables.
         config: resolved configuration of the problem, the model and the training.
@@ -118,6 +141,9 @@ class Plan:
         versions: python, torch, equipoise, platform, threads.
         git: commit of the source, where known.
         format: version of this file format.
+        budget: settings that each row tries out; None chooses among `lrs` alone.
+        trials: row -> its settings, where there is a budget.
+        added: methods that are in the table though nobody asked for them, since a fair table has them.
     """
 
     problem: str
@@ -132,6 +158,9 @@ class Plan:
     versions: Mapping[str, Any] = field(default_factory=dict)
     git: str | None = None
     format: int = PLAN_FORMAT
+    budget: int | None = None
+    trials: Mapping[str, tuple[Setting, ...]] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -147,13 +176,21 @@ class Plan:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: on text that is not a JSON object, lacks a field or has another format.
+            ValueError: on text that is not a JSON object, lacks a field or has the format of a newer version.
         """
         raw = _known_fields(cls, text)
-        if raw.get("format", PLAN_FORMAT) != PLAN_FORMAT:
-            raise ValueError(f"`format` should be {PLAN_FORMAT}. Found {raw['format']}.")
-        for name in ("methods", "seeds", "lrs"):
-            raw[name] = tuple(raw[name])
+        found = raw.pop("format", 1)
+        if not isinstance(found, int) or not 1 <= found <= PLAN_FORMAT:
+            raise ValueError(
+                f"`format` should be from 1 to {PLAN_FORMAT}. Found {found}: a newer version of equipoise wrote it; "
+                "install that one to go on."
+            )
+        for name in ("methods", "seeds", "lrs", "added"):
+            raw[name] = tuple(raw.get(name, ()))
+        raw["trials"] = {
+            row: tuple(Setting(**setting) for setting in settings)
+            for row, settings in raw.get("trials", {}).items()
+        }
         raw["tasks"] = tuple(
             Task(task["name"], tuple(Metric(**metric) for metric in task["metrics"])) for task in raw["tasks"]
         )

@@ -20,9 +20,10 @@ from equipoise.training.storage import StorageError, storing
 
 from .directory import opened
 from .execute import clean_up, execute, failed
-from .plan import Run, left, pending
+from .order import left, pending, spent
 from .ray_pool import RayPool
 from .records import Plan, Record, append_record
+from .runs import Run
 from .workers import Event, Pool, Work
 
 
@@ -134,7 +135,7 @@ class _Job:
         with storing(self.directory / "records.jsonl"):
             append_record(self.directory, record)
             self.records.append(record)
-            clean_up(self.directory, record)
+            clean_up(self.directory, spent(self.plan, self.records, record))
         self.show.finished(record, left(self.plan, self.records))
 
 

@@ -22,8 +22,8 @@ from equipoise.training.problem import Problem
 from equipoise.training.storage import StorageError
 
 from .execute import execute
-from .plan import Run
 from .records import Plan
+from .runs import Run
 
 _PROGRESS_SECONDS = 0.2  # between two messages of a run
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux

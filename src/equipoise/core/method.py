@@ -63,6 +63,11 @@ class Method(nn.Module, ABC):
         """Tell the method the losses (m,) after the optimizer step; only FAMO listens."""
         del losses
 
+    @property
+    def listens(self) -> bool:
+        """Whether `after_step` means anything to the method."""
+        return type(self).after_step is not Method.after_step
+
     @abstractmethod
     def forward(self, stats: TaskStats) -> Tensor:
         """The answer for one step."""
@@ -157,6 +162,11 @@ class Wrapper(Weighting):
     def after_step(self, losses: Tensor) -> None:
         """Pass the losses on to the base."""
         self.base.after_step(losses)
+
+    @property
+    def listens(self) -> bool:
+        """Whether the base listens."""
+        return self.base.listens
 
     def refuse_learned_weights(self) -> None:
         """For wrappers that keep or mix weights: those of UW would lose their graph and never learn."""

@@ -95,8 +95,7 @@ class Balancer:
             method.to(parameter.device)  # before an optimizer that loads its state looks where weights are
         self._shards = shards_of(self._splitter.given, method, self._ranks)
         self._versions = {name: parameter._version for name, parameter in method.named_parameters()}
-        self._steps = 0
-        self._saw_rows = False
+        self._steps, self._saw_rows = 0, False
         if method.reads > Reads.LOSSES:
             keep_graphs_usable()
         obstacle = "" if self._shards is None else "fully_shard shards the rows"
@@ -121,6 +120,11 @@ class Balancer:
         """Steps that the scaler has skipped."""
         self._scale.settle()
         return self._scale.skipped
+
+    @property
+    def backwards(self) -> int:
+        """Backward passes of a batch through the shared parameters so far; m of them where rows are read."""
+        return self._run.backwards
 
     def backward(
         self,

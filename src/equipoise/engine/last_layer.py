@@ -9,6 +9,7 @@ has to be measured.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from torch.autograd.graph import Node, get_gradient_edge
 
@@ -31,7 +32,8 @@ def last_layer_gramian(sources: Sources, split: Split) -> Measured:
     nearest = min(matrices or ways)
     chosen = [k for k, way in enumerate(ways) if way <= nearest]
     shares = [Share(k, (position,), rows_gramian) for position, k in enumerate(chosen)]
-    return measure(sources, split, ([every[k] for k in chosen], shares), None)
+    # A layer is no pass through the whole network.
+    return replace(measure(sources, split, ([every[k] for k in chosen], shares), None), passes=0)
 
 
 def _distances(roots: Iterable[Node]) -> dict[Node, int]:

@@ -117,7 +117,7 @@ def measure(
             for k in share.needs:
                 users[k].remove(share)
         held = {k: kept for k, kept in held.items() if users[k]}
-    return Measured(sources.unscaled((gramian + gramian.T) / 2), squares)
+    return Measured(sources.unscaled((gramian + gramian.T) / 2), squares, len(sources.roots))
 
 
 def _of_all_ranks(sources: Sources, target: Target, found: dict[int, Tensor]) -> dict[int, Tensor]:

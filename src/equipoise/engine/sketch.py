@@ -53,7 +53,7 @@ def sketched_gramian(sources: Sources, split: Split, *, seed: int, size: int = S
         del found, gradient  # or they would live on beside those of the next task
     # The sums of the mean gradient are the mean of the sums, which no Gramian is.
     sketch = sources.total(sums[:, :size] - sums[:, size:]).double()
-    return Measured(sources.unscaled(sketch @ sketch.T), sources.total(squares))
+    return Measured(sources.unscaled(sketch @ sketch.T), sources.total(squares), len(sources.roots))
 
 
 def standard_error(size: int) -> float:

@@ -20,10 +20,12 @@ class Measured:
     Args:
         gramian: the inner products of the task gradients (m, m) float64, zero for absent tasks.
         squares: for each shared parameter and task (parameters, m) float64, a number above 0 where the task moves it.
+        passes: backward passes through the whole of the shared parameters that it took.
     """
 
     gramian: Tensor
     squares: Tensor
+    passes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ class Steps:
         self.window = Window(setting.method.n_tasks, length)
         self._scale.window = self.window
         self.other: TaskStats | None = None
+        self.backwards = 0  # passes through the shared parameters, a batch and a task each
 
     def begin(self) -> None:
         """Call at the start of a window, before the method is asked."""
@@ -112,6 +113,7 @@ class Steps:
         else:
             weights = window.weights.to(step.values.device)
         weights = weights if step.mask is None else torch.where(step.mask, weights, 0.0)
+        self.backwards += 1 + (0 if measured is None else measured.passes)
         if split is None:
             seeds = self._seeds(weights, shares, rules).to(step.values.dtype)
             if step.whole is not None:
@@ -144,6 +146,7 @@ class Steps:
         ranks = None if shares is None else self._ranks
         totals = None if shares is None else torch.where(shares.totals > 0, shares.totals, 1.0)
         factors, scale = None if shares is None else amounts, self._scale.factor(step.values.device)
+        self.backwards += len(step.roots)
         self._other_rows.add(step.roots, split, factors, scale=scale, ranks=ranks)
         jacobian, _ = self._other_rows.finish(split, totals, None)
         other = TaskStats(step.values, present=step.mask, jacobian=jacobian, blocks=split.blocks)
@@ -176,6 +179,7 @@ class Steps:
     def _add_rows(self, step: StepLosses, split: Split, amounts: Tensor, ranks: Ranks | None) -> bool:
         """Measure the rows of a micro-batch; whether they fitted into memory, where there is a leaner way."""
         window, scale = self.window, self._scale.factor(step.values.device)
+        self.backwards += len(step.roots)
         factors = None if ranks is None and window.length == 1 else amounts
         joining = ranks if window.last else None
         try:

@@ -58,10 +58,10 @@ class StreamedGramian:
             part, squares = measured.gramian[every], measured.squares
         if bool(part.isfinite().all()):
             self._move(tasks, part)
-            return Measured(self._estimate(every), squares)
+            return Measured(self._estimate(every), squares, len(tasks))
         bad = torch.zeros_like(self._cosines)
         bad[tasks[:, None], tasks] = part
-        return Measured(bad, squares)
+        return Measured(bad, squares, len(tasks))
 
     def state_dict(self) -> dict[str, Any]:
         """The running means and the position in the random stream."""

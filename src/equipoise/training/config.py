@@ -52,10 +52,15 @@ class TrainConfig(Settings):
             `equipoise.training.schedule`.
         step_epochs: epochs from one fall to the next, for "step".
         step_factor: what the learning rate is multiplied with then.
-        optimizer: "adam", or "adamw" for decoupled weight decay; see `equipoise.training.setup.optimizer_of`.
-        weight_decay: of the model's parameters: with "adam" the factor d of the L2 penalty d |p|^2 / 2, with "adamw"
-            what each step takes off them, lr d p. All parameters decay, biases, normalisations and embeddings too:
+        optimizer: "adam", "adamw" for decoupled weight decay, or "sgd"; see `equipoise.training.setup.optimizer_of`.
+        momentum: of "sgd", which is plain at 0.
+        weight_decay: of the model's parameters: with "adam" and "sgd" the factor d of the L2 penalty d |p|^2 / 2, with
+            "adamw" what each step takes off them, lr d p. All parameters decay, biases, normalisations, embeddings too:
             the published recipe of vision transformers (Royer et al., 2023) does not say that any are left out.
+        update_norm: what the length of the gradient of each step, shared parameters and heads together, is scaled to
+            before the optimizer sees it, or None; see `equipoise.training.update_scale`.
+        after_step: whether a method that asks for it (FAMO) sees the losses of the same batch after the step, as
+            published, for one more forward pass; without, it takes those of the next batch.
         report: "best": the test metrics at the epoch with the best validation score. "last": their mean over the last
             `last_epochs` epochs, and no epoch is selected.
         last_epochs: see `report`.
@@ -80,8 +85,11 @@ class TrainConfig(Settings):
     schedule: Literal["plateau", "step", "cosine", "constant"] = "plateau"
     step_epochs: int = Field(default=100, ge=1)
     step_factor: float = Field(default=0.5, gt=0, le=1)
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
+    update_norm: float | None = Field(default=None, gt=0)
+    after_step: bool = False
     report: Literal["best", "last"] = "best"
     last_epochs: int = Field(default=10, ge=1)
     precision: Literal["float32", "bf16", "fp16"] = "float32"
@@ -108,6 +116,22 @@ class TrainConfig(Settings):
                 "warmup_epochs", "Input should be less than `epochs`, {epochs}", {"epochs": epochs}
             )
         return warmup_epochs
+
+    @field_validator("momentum")
+    @classmethod
+    def _is_of_sgd(cls, momentum: float, info: ValidationInfo) -> float:
+        """Adam has moments of its own: a momentum that nothing reads would be a surprise."""
+        if momentum and info.data.get("optimizer") != "sgd":
+            raise PydanticCustomError("momentum", "Input should be 0 unless `optimizer` is sgd")
+        return momentum
+
+    @field_validator("accumulate")
+    @classmethod
+    def _is_one_batch(cls, accumulate: int, info: ValidationInfo) -> int:
+        """A window of micro-batches has no one batch to look at again."""
+        if accumulate > 1 and info.data.get("after_step"):
+            raise PydanticCustomError("accumulate", "Input should be 1 with `after_step`")
+        return accumulate
 
     @field_validator("report")
     @classmethod

@@ -22,6 +22,7 @@ from .pictures import keep_pictures
 from .position import Position
 from .precision import loss_scaler
 from .problem import Problem
+from .reading import check_apart, reported, reported_last
 from .saving import Saver, Stateful
 from .setup import optimizer_of, stream_seed, task_of, with_streams
 from .stepping import Stepper
@@ -30,7 +31,7 @@ from .stepping import Stepper
 class Trainer:
     """Trains one model by one method, selects an epoch by the validation part, and reads the test part once.
 
-    By Adam or AdamW. The selection score, which the learning rate may follow too, is delta_m of the validation metrics
+    The selection score, which the learning rate may follow too, is delta_m of the validation metrics
     against the problem's fixed reference values, over the task's own metrics in a single-task run (`stl:task=NAME`).
     With `report="last"` nothing is selected: the test part is read in each of the last epochs, and their mean reported.
     The same configuration gives the same numbers, bit for bit on a CPU with a given number of threads,
@@ -43,6 +44,7 @@ class Trainer:
         checkpoint: the file to resume from, and to write.
         hooks: what the caller wants to hear and say.
         adopt: go on from the checkpoint of another configuration too, whose network has the same parameters.
+        test: whether the test part is read; from a checkpoint at the end of training only that is left to do.
 
     Raises:
         ValueError: on a method that does not exist or a task that the problem does not have.
@@ -57,11 +59,12 @@ class Trainer:
         hooks: Hooks | None = None,
         *,
         adopt: bool = False,
+        test: bool = True,
     ) -> None:
         self.problem = problem
         self.config = config
         self.hooks = hooks or Hooks()
-        self._folder = folder
+        self._folder, self._test = folder, test
         self._device = torch.device(config.device)
         spec = MethodSpec.parse(config.method)
         alone = task_of(spec, [task.name for task in problem.tasks])
@@ -70,6 +73,7 @@ class Trainer:
         self.tasks = [task.name for task in chosen]
         method = build_method(with_streams(spec, stream_seed(config.seed, "method")), len(chosen))
         self._loaders = problem.loaders(config.seed)
+        check_apart(self._loaders, config.train, test=test)
         self._batches = StepBatches(self._loaders, method.second_batch, self._device, config.train.accumulate)
         self.model = problem.model(config.seed).to(self._device)
         metrics = [metric for task in chosen for metric in task.metrics]
@@ -106,8 +110,7 @@ class Trainer:
             self._optimizer,
             self._batches,
             scaler=scaler,
-            precision=train.precision,
-            fidelity_every=train.fidelity_every,
+            train=train,
         )
 
     @property
@@ -247,27 +250,24 @@ class Trainer:
             self._best.keep(metrics, self.model)
         return {**{f"val_{name}": value for name, value in metrics.items()}, "val_score": at.score}
 
-    def _reported(self) -> tuple[dict[str, float], dict[str, float], int]:
-        """Validation and test metrics, and the epoch that they are of; the model is then that epoch's."""
+    def _read(self) -> dict[str, dict[str, float]]:
+        """The metrics by part of the data; the model is that of the best epoch then, unless the last ones count."""
         if self.config.train.report == "last":
-            return *self._last.means(), self._at.epoch - 1
-        self.model.load_state_dict(self._best.model)
-        test = self._loaders.test
-        same = test is self._loaders.validation
-        found = dict(self._best.metrics) if same else self._evaluation.measure(test)
-        return self._best.metrics, found, self._at.best_epoch
+            return reported_last(self._last)
+        return reported(self._evaluation, self._loaders, self._best, self.model, test=self._test)
 
     def _outcome(self) -> Outcome:
         at = self._at
         began = time.perf_counter()
-        validation, test, epoch = self._reported()
+        metrics, epoch = self._read(), at.best_epoch if self.config.train.report == "best" else at.epoch - 1
         at.evaluation_seconds += time.perf_counter() - began
-        trivial = self._evaluation.chosen(self.problem.trivial(self.config.seed))
-        if len(self.tasks) == len(self.problem.tasks):
+        if self._test:
+            metrics["trivial"] = self._evaluation.chosen(self.problem.trivial(self.config.seed))
+        if self._test and len(self.tasks) == len(self.problem.tasks):
             keep_pictures(self.problem, self.model, self._device, self._folder)
         return Outcome(
-            metrics={"validation": validation, "test": test, "trivial": trivial},
-            validation_score=self._evaluation.score(validation),
+            metrics=metrics,
+            validation_score=self._evaluation.score(metrics["validation"]),
             best_epoch=epoch,
             epochs=at.epoch - 1,
             steps=at.step,
@@ -278,6 +278,8 @@ class Trainer:
             peak_memory_mb=self._memory.peak(at.peak_memory_mb),
             fallbacks=self._stepper.fallbacks,
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            forwards=at.forwards,
+            backwards=at.backwards,
         )
 
     def _parts(self) -> dict[str, Stateful]:

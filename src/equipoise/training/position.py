@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -25,6 +27,9 @@ class Position:
         best_epoch: after which it was.
         stale: looks since then.
         peak_memory_mb: so far.
+        forwards: batches that went through the network in training, those of `Balancer.measure` included; None after
+            resuming a checkpoint of a version that did not count.
+        backwards: backward passes of a batch through the shared parameters; None likewise.
     """
 
     epoch: int = 1
@@ -41,3 +46,15 @@ class Position:
     best_epoch: int = 0
     stale: int = 0
     peak_memory_mb: float | None = None
+    forwards: int | None = 0
+    backwards: int | None = 0
+
+    @classmethod
+    def read(cls, state: Mapping[str, Any]) -> Position:
+        """The position of a checkpoint; what its version did not count is unknown."""
+        return cls(**{"forwards": None, "backwards": None, **state})
+
+    def count(self, forwards: int, backwards: int) -> None:
+        """Count passes in, unless those before are unknown."""
+        if self.forwards is not None and self.backwards is not None:
+            self.forwards, self.backwards = self.forwards + forwards, self.backwards + backwards

@@ -85,7 +85,7 @@ class Saver:
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self._device)
-        return Position(**state["position"])
+        return Position.read(state["position"])
 
     def _is_ours(self, config: Mapping[str, Any]) -> bool:
         """Settings that an older version did not know have their defaults."""

@@ -56,7 +56,9 @@ def with_streams(spec: MethodSpec, seed: int) -> MethodSpec:
 def optimizer_of(
     model: Sequence[Tensor], learned: Sequence[Tensor], config: RunConfig, per_epoch: int, steps: int
 ) -> tuple[torch.optim.Optimizer, Schedule]:
-    """Adam or AdamW and its schedule, with a group of their own for the weights that the method learns.
+    """Adam, AdamW or SGD and its schedule, with a group of their own for the weights that the method learns.
+
+    SGD: v <- momentum v + g + weight_decay p, p <- p - lr v (the form of `torch.optim.SGD`, without dampening).
 
     Reference: Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019,
     https://arxiv.org/abs/1711.05101, algorithm 2, with the learning rate in place of its schedule multiplier, as in
@@ -78,7 +80,10 @@ def optimizer_of(
     ]
     if learned:
         groups.append({"params": list(learned), "lr": train.method_lr, "weight_decay": 0.0})
-    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer](groups)
+    if train.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, momentum=train.momentum)
+    else:
+        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer](groups)
     return optimizer, Schedule(optimizer, train, per_epoch=per_epoch, steps=steps)
 
 

@@ -14,11 +14,13 @@ from equipoise.engine import Balancer, StepRecord
 from equipoise.engine.memory import EXACT
 
 from .batches import EpochBatches, StepBatches
+from .config import TrainConfig
 from .labels import LabelledLosses
 from .position import Position
 from .precision import forward_precision
 from .problem import Problem
 from .tally import Tally
+from .update_scale import UpdateScale
 
 
 class Stepper:
@@ -39,8 +41,7 @@ class Stepper:
         optimizer: of the model and of what the method learns.
         batches: what steps are made of.
         scaler: of float16 runs; one that is disabled does nothing.
-        precision: of the forward passes.
-        fidelity_every: steps from one measurement of the fidelity to the next, or None.
+        train: the settings of steps: precision, fidelity, scale, the look after the step.
 
     Attributes:
         tally: the losses of the epoch.
@@ -55,8 +56,7 @@ class Stepper:
         batches: StepBatches,
         *,
         scaler: torch.amp.GradScaler,
-        precision: str,
-        fidelity_every: int | None,
+        train: TrainConfig,
     ) -> None:
         self._problem = problem
         self._model = model
@@ -64,8 +64,10 @@ class Stepper:
         self._optimizer = optimizer
         self._batches = batches
         self._scaler = scaler
-        self._precision = precision
-        self._fidelity_every = fidelity_every
+        self._train = train
+        self._scale = UpdateScale(list(model.parameters()), train.update_norm)
+        self._again = train.after_step and balancer.method.listens
+        self._forwards = 0
         self._window = Tally(balancer.tasks, batches.device)
         self._fallbacks = torch.zeros((), dtype=torch.int64, device=batches.device)
         self.tally = Tally(balancer.tasks, batches.device)
@@ -96,20 +98,28 @@ class Stepper:
             epoch: where the batches come from.
             at: moves by what was used.
         """
+        self._forwards, before = 0, self._balancer.backwards
+        record = self._made(epoch, at)
+        at.count(self._forwards, self._balancer.backwards - before)
+        return record
+
+    def _made(self, epoch: EpochBatches, at: Position) -> StepRecord | None:
         if epoch.left < self._batches.per_step:
             return None
         self._optimizer.zero_grad(set_to_none=True)
         batch = epoch.next()
         if not self._measured(epoch, at):
             return None
-        losses = self._labelled(batch, epoch, at)
-        if losses is None:
+        found = self._labelled(batch, epoch, at)
+        if found is None:
             return None
+        losses, batch = found
         fidelity = self._fidelity(losses, at)
         record = self._window_from(losses, epoch, at)
         if fidelity is not None:
             record = replace(record, diagnostics={**record.diagnostics, "fidelity": fidelity})
-        self._apply(at)
+        if self._apply(at) and self._again:
+            self._look_again(batch)
         if record.fallback is not None:
             self._fallbacks += record.fallback
         at.batch, at.step = epoch.taken, at.step + 1
@@ -118,7 +128,8 @@ class Stepper:
     def _fidelity(self, losses: Mapping[str, Tensor], at: Position) -> Tensor | None:
         """The fidelity of the first micro-batch, if it is its turn and the method's update is an estimate."""
         balancer = self._balancer
-        if self._fidelity_every is None or at.step % self._fidelity_every:
+        every = self._train.fidelity_every
+        if every is None or at.step % every:
             return None
         if balancer.method.reads != Reads.GRAMIAN or balancer.memory in ("auto", *EXACT):
             return None
@@ -131,7 +142,7 @@ class Stepper:
         for _ in range(1, self._batches.accumulate):
             again = self._labelled(epoch.next_or_first(), epoch, at, go_on=True)
             assert again is not None, "the batch that began this step has a label"
-            losses = again
+            losses, _ = again
             record = self._backward(losses)
         if self._batches.accumulate == 1 and len(losses) == len(record.losses):
             return record
@@ -151,21 +162,29 @@ class Stepper:
         self.tally.add(losses, values)
         return record
 
-    def _apply(self, at: Position) -> None:
-        """Step the optimizer, unless the scaler finds gradients that are not finite."""
+    def _apply(self, at: Position) -> bool:
+        """Step the optimizer, unless the scaler finds gradients that are not finite; says whether it did."""
         scale = self._scaler.get_scale()
+        self._scale.apply(self._optimizer, self._scaler)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        at.overflows += self._scaler.get_scale() < scale
+        skipped = self._scaler.get_scale() < scale
+        at.overflows += skipped
+        return not skipped
+
+    def _look_again(self, batch: Any) -> None:
+        """Show the method the losses that the step led to, on the same batch, in training mode as in FAMO's code."""
+        with torch.no_grad():
+            self._balancer.after_step(self._losses(batch))
 
     def _labelled(
         self, batch: Any, epoch: EpochBatches, at: Position, *, go_on: bool = False
-    ) -> Mapping[str, Tensor] | None:
-        """The losses of this batch, or of the next one that has a label; None at the end, unless it is to go on."""
+    ) -> tuple[Mapping[str, Tensor], Any] | None:
+        """The losses of this batch, or of the next one that has a label, and it; None at the end, unless to go on."""
         while batch is not None:
             losses = self._losses(batch)
             if losses:
-                return losses
+                return losses, batch
             at.unlabelled += not epoch.wrapped
             batch = epoch.next_or_first() if go_on else epoch.next()
         return None
@@ -176,10 +195,10 @@ class Stepper:
         False if the epoch has no labelled batch left for it.
         """
         if self._batches.second == "train":
-            losses = self._labelled(epoch.next(), epoch, at)
-            if losses is not None:
-                self._balancer.measure(losses)
-            return losses is not None
+            found = self._labelled(epoch.next(), epoch, at)
+            if found is not None:
+                self._balancer.measure(found[0])
+            return found is not None
         if self._batches.second == "validation":
             self._model.eval()
             with torch.no_grad():
@@ -206,7 +225,8 @@ class Stepper:
 
     def _losses(self, batch: Any) -> Mapping[str, Tensor]:
         """The losses of the tasks of this run that have a label in a batch."""
-        with forward_precision(self._precision, self._batches.device):
+        self._forwards += 1
+        with forward_precision(self._train.precision, self._batches.device):
             found = self._problem.losses(self._model, batch)
         chosen = {task: found[task] for task in self._balancer.tasks if task in found}
         if isinstance(found, LabelledLosses):
