@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 TEST_JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
-.PHONY: help setup quickstart test test-slow test-cuda lint types check docs audit sbom release-check clean
+.PHONY: help setup quickstart test test-slow test-cuda results lint types check docs audit sbom release-check clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ test: $(VENV)/.data  ## Run the default test suite (under 10 minutes on 2 cores)
 test-slow: $(VENV)/.data  ## Run the tests that take minutes
 	bash tests/tools/install_chromium.sh
 	$(PYTEST) -m slow
+
+results: $(VENV)/.data  ## Run the comparisons of docs/results again, hours; MINUTES=50 works so long, and again goes on
+	$(BIN)/python benchmarks/results.py $(if $(MINUTES),--minutes $(MINUTES))
 
 test-cuda: $(VENV)/.dev  ## Run the tests that need a CUDA device; without one, say so and end
 	$(BIN)/python -m pytest -m cuda -rs tests/cuda

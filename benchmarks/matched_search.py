@@ -29,7 +29,6 @@ from equipoise.benchmark.provenance import source_commit, versions
 from equipoise.benchmark.runner import How
 from equipoise.cluster.connection import Place
 from equipoise.problems.registry import problem_class
-from equipoise.search.comparison import Comparison, compared, holm
 from equipoise.search.generations import Asynchronous, Result
 from equipoise.search.kept import FILE, keep_plan
 from equipoise.search.plan import SearchPlan, make_search
@@ -37,6 +36,7 @@ from equipoise.search.ranking import score_of
 from equipoise.search.retrain import Retrained, append_retrained, read_retrained
 from equipoise.search.run import Found, epochs_of, search
 from equipoise.task_show import showing_tasks
+from equipoise.training.comparison import Comparison, compared, holm
 from equipoise.training.config import RunConfig
 from equipoise.training.problem import description
 
