@@ -22,7 +22,8 @@ SHAPE = Shape(methods=("ls", "famo"), seeds=2, problem="toy", preset="paper")
 
 def record(method: str, test: Mapping[str, float], seed: int = 0, **changes: Any) -> Record:
     task = method.partition("task=")[2] or None
-    made = make_record(method, {"test": test, "trivial": {"a": 10.0, "b": 1.0}}, seed=seed, task=task)
+    metrics = {"test": test, "trivial": {"a": 10.0, "b": 1.0}}
+    made = make_record(method, metrics, seed=seed, lr=changes.pop("lr", 1e-3), task=task)
     return dataclasses.replace(made, **{"validation_score": 1.0, **changes})
 
 
@@ -78,23 +79,23 @@ def test_one_seed_has_no_spread(tmp_path: Path) -> None:
 
 def test_the_learning_rate_that_validates_best_on_the_first_seed_counts(tmp_path: Path) -> None:
     lines = [
-        record("ls", {"a": 1.0, "b": 1.0}, run_id="x", lr=1e-3, validation_score=3.0),
-        record("ls", {"a": 9.0, "b": 9.0}, run_id="y", lr=5e-4, validation_score=2.0),
-        record("ls", {"a": 7.0, "b": 9.0}, run_id="z", lr=5e-4, seed=1, validation_score=99.0),
-        record("ls", {"a": 1.0, "b": 1.0}, run_id="v", lr=1e-3, seed=1, validation_score=0.0),
-        record("ls", {"a": 0.0, "b": 9.0}, run_id="w", lr=1e-4, validation_score=float("nan")),
+        record("ls", {"a": 1.0, "b": 1.0}, lr=1e-3, validation_score=3.0),
+        record("ls", {"a": 9.0, "b": 9.0}, lr=5e-4, validation_score=2.0),
+        record("ls", {"a": 7.0, "b": 9.0}, lr=5e-4, seed=1, validation_score=99.0),
+        record("ls", {"a": 1.0, "b": 1.0}, lr=1e-3, seed=1, validation_score=0.0),
+        record("ls", {"a": 0.0, "b": 9.0}, lr=1e-4, validation_score=float("nan")),
     ]
     shape = dataclasses.replace(SHAPE, lrs=(1e-3, 5e-4, 1e-4))
     (ls,) = summarise(directory(tmp_path, lines, shape)).methods
     assert ls.lr == 5e-4
-    assert [run.run_id for run in ls.runs] == ["y", "z"]
+    assert [run.run_id for run in ls.runs] == ["ls-lr0.0005-seed0", "ls-lr0.0005-seed1"]
     assert ls.metrics["a"].mean == 8.0
 
 
 def test_baselines_choose_their_learning_rate_too(tmp_path: Path) -> None:
     lines = [
-        record("stl:task=a", {"a": 1.0}, run_id="x", lr=1e-3, validation_score=3.0),
-        record("stl:task=a", {"a": 2.0}, run_id="y", lr=5e-4, validation_score=2.0),
+        record("stl:task=a", {"a": 1.0}, lr=1e-3, validation_score=3.0),
+        record("stl:task=a", {"a": 2.0}, lr=5e-4, validation_score=2.0),
     ]
     summary = summarise(directory(tmp_path, lines, dataclasses.replace(SHAPE, lrs=(1e-3, 5e-4))))
     assert summary.baseline.values["a"].mean == 2.0
@@ -222,7 +223,8 @@ def test_published_constants_are_an_explicit_choice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("problem", "reason"), [("toy", "of toy"), ("qm9", "of a, b")])
 def test_missing_published_constants_are_a_reason(tmp_path: Path, problem: str, reason: str) -> None:
-    path = directory(tmp_path, COMPLETE, dataclasses.replace(SHAPE, problem=problem, baselines="published"))
+    shape = dataclasses.replace(SHAPE, problem=problem, baselines="published")
+    path = directory(tmp_path, [line for line in COMPLETE if line.task is None], shape)
     summary = summarise(path)
     assert summary.baseline.missing == f"no published single-task numbers {reason}"
     assert summary.methods[0].delta_m is None

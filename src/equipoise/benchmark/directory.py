@@ -10,7 +10,9 @@ from pathlib import Path
 from equipoise.training.planned import Planned
 from equipoise.training.storage import StorageError, held, storing
 
-from .plan import differences, left
+from .belonging import check_records
+from .order import left
+from .plan import differences
 from .records import Plan, Record, RunDirectoryError, read_plan, read_records, write_plan
 
 _KEPT = Planned("plan.json", "plan", RunDirectoryError)
@@ -29,12 +31,13 @@ def opened(directory: Path, plan: Plan, *, resume: bool) -> Iterator[list[Record
 
     Raises:
         RunDirectoryError: if the directory was begun and `resume` is not set, holds something else, is
-            of another plan, or is in use.
+            of another plan, has records of one, or is in use.
         StorageError: if it cannot be written, or the disk has no room.
     """
     with held(directory, RunDirectoryError):
         _check_plan(directory, plan, resume)
         records = read_records(directory)
+        check_records(directory, plan, records)
         _check_room(directory, left(plan, records))
         with storing(directory):
             if not (directory / "plan.json").exists():

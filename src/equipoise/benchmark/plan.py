@@ -14,6 +14,8 @@ from equipoise.training.config import TrainConfig
 from equipoise.training.problem import Description, Problem, description
 from equipoise.training.setup import task_of
 
+from .belonging import flat as flat
+from .belonging import with_defaults
 from .fair import fair, required
 from .order import left as left
 from .order import pending as pending
@@ -96,22 +98,6 @@ def differences(old: Plan, new: Plan) -> list[str]:
     if rows and old.budget == new.budget:
         lines.append(f"trials: others, of {', '.join(rows)}")
     return lines
-
-
-def with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings that an older version did not know have their defaults."""
-    if "train" not in config:
-        return config
-    return {**config, "train": TrainConfig(**config["train"]).model_dump()}
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as one, with names like `train.epochs`."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        nested = isinstance(value, Mapping)
-        found |= flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
-    return found
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> None:

@@ -16,10 +16,13 @@ from equipoise.training.metrics import (
 )
 from equipoise.training.task import Metric
 
+from .belonging import check_records
+from .cost import per_step, setting_text
 from .logs import validations
-from .plan import left, pending
+from .order import left, pending
 from .published import published, published_benchmarks
 from .records import Baselines, Plan, Record, RunDirectoryError, read_plan, read_records
+from .runs import chosen, of_setting
 from .summary import Baseline, MethodSummary, Spread, Summary
 
 LEARNT_MARGIN = 0.2
@@ -29,7 +32,8 @@ _NAMED = 12  # of a list of tasks in a sentence; the others are counted
 def summarise(directory: Path, *, baselines: Baselines | None = None, tolerance: float = 0.05) -> Summary:
     """Read a run directory, complete or not, and take means over the seeds.
 
-    Of each method only the learning rate with the best validation score on the first seed counts. `delta_m` is
+    Of each method only the setting (learning rate, or trial of a budget) with the best validation score on the first
+    seed counts, and of a budget only the runs that have read the test part. `delta_m` is
     taken per seed against the mean over seeds of the single-task runs at their own chosen learning rates, over the
     metrics whose single-task value is above 0: a change relative to R2 = -0.1 says nothing.
 
@@ -39,10 +43,12 @@ def summarise(directory: Path, *, baselines: Baselines | None = None, tolerance:
         tolerance: of `equipoise.training.metrics.convergence_epoch`.
 
     Raises:
-        RunDirectoryError: without a plan or a single record.
+        RunDirectoryError: without a plan or a single record, and on records of another plan.
     """
     plan = read_plan(directory)
-    records = tuple({record.run_id: record for record in read_records(directory)}.values())
+    lines = read_records(directory)
+    check_records(directory, plan, lines)
+    records = tuple({record.run_id: record for record in lines}.values())
     if not records:
         raise RunDirectoryError(
             f"{directory} should hold at least one finished run. Found no line in records.jsonl; "
@@ -52,11 +58,14 @@ def summarise(directory: Path, *, baselines: Baselines | None = None, tolerance:
     own = {task.name: _chosen([r for r in done if r.task == task.name], plan) for task in plan.tasks}
     baseline = _baseline(plan, own, baselines or plan.baselines)
     found = {m: _chosen([r for r in done if r.task is None and r.method == m], plan) for m in plan.methods}
-    chosen = {method: runs for method, runs in found.items() if runs}
-    means = {method: [_mean(runs, metric.name) for metric in plan.metrics] for method, runs in chosen.items()}
+    with_runs = {method: runs for method, runs in found.items() if runs}
+    means = {
+        method: [_mean(runs, metric.name) for metric in plan.metrics] for method, runs in with_runs.items()
+    }
     ranks = mean_rank(means, _directions(plan)) if means else {}
     methods = [
-        _method(directory, plan, runs, baseline, ranks[method], tolerance) for method, runs in chosen.items()
+        _method(directory, plan, runs, baseline, ranks[method], tolerance)
+        for method, runs in with_runs.items()
     ]
     return Summary(
         plan=plan,
@@ -91,16 +100,19 @@ def _method(
         seconds_per_step=Spread.of(run.seconds_per_step for run in runs),
         peak_memory_mb=max(memory, default=None),
         fallbacks=sum(run.fallbacks for run in runs),
+        forwards=per_step(runs, "forwards"),
+        backwards=per_step(runs, "backwards"),
+        setting=setting_text(runs[0]),
     )
 
 
 def _chosen(runs: Sequence[Record], plan: Plan) -> tuple[Record, ...]:
-    """The runs at the learning rate whose first-seed run validates best, by seed."""
-    first = [run for run in runs if run.seed == plan.seeds[0]] or runs
-    if not first:
+    """The runs with the setting whose first-seed run validates best, by seed."""
+    best = chosen(plan, runs) or next(iter(runs), None)
+    if best is None:
         return ()
-    best = min(first, key=lambda run: math.inf if math.isnan(run.validation_score) else run.validation_score)
-    return tuple(sorted((run for run in runs if run.lr == best.lr), key=lambda run: run.seed))
+    read = [run for run in runs if of_setting(run, best) and (run.trial is None or "test" in run.metrics)]
+    return tuple(sorted(read, key=lambda run: run.seed))
 
 
 def _baseline(plan: Plan, runs: Mapping[str, tuple[Record, ...]], source: Baselines) -> Baseline:

@@ -30,7 +30,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """One method at its chosen learning rate.
+    """One method at its chosen setting.
 
     Args:
         method: label.
@@ -47,6 +47,9 @@ class MethodSummary:
         seconds_per_step: of training.
         peak_memory_mb: largest over seeds, where known.
         fallbacks: solver fallbacks in all runs.
+        forwards: forward passes of a batch in each step, mean over the seeds; None in records of older versions.
+        backwards: backward passes through the shared parameters in each step; None likewise.
+        setting: what was tuned and chosen, such as "lr 0.001, weight decay 1e-05, c 0.4".
     """
 
     method: str
@@ -62,6 +65,9 @@ class MethodSummary:
     seconds_per_step: Spread
     peak_memory_mb: float | None
     fallbacks: int
+    forwards: float | None = None
+    backwards: float | None = None
+    setting: str = ""
 
 
 @dataclass(frozen=True)
