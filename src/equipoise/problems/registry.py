@@ -7,6 +7,8 @@ from typing import Any
 
 from equipoise.core.names import check_known
 
+from .own import own_class
+
 PROBLEMS: dict[str, str] = {
     "qm9": "equipoise.problems.qm9:QM9",
     "nyuv2": "equipoise.problems.nyuv2:NYUv2",
@@ -30,9 +32,24 @@ PROBLEMS: dict[str, str] = {
 def problem_class(name: str) -> Any:
     """The class of a problem.
 
+    Args:
+        name: a key of `PROBLEMS`, or the place of a problem of the user's own, such as "tones:Tones". Such a problem is
+            known by its own name from then on, as long as this process lives.
+
     Raises:
-        ValueError: on an unknown name; the nearest one is given.
+        ValueError: on an unknown name (the nearest one is given), or if there is no problem at that place.
     """
+    if ":" in name:
+        return _remembered(own_class(name), name)
     check_known("A problem", name, PROBLEMS)
     module, _, attribute = PROBLEMS[name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def _remembered(cls: Any, place: str) -> Any:
+    if PROBLEMS.setdefault(cls.name, place) != place:
+        raise ValueError(
+            f"The `name` of {place!r} should be one that no other problem has. Found {cls.name!r}, which is "
+            f"{PROBLEMS[cls.name]}."
+        )
+    return cls
