@@ -24,6 +24,8 @@ PROBLEMS: dict[str, str] = {
     "taskonomy": "equipoise.problems.taskonomy:Taskonomy",
     "chemicals": "equipoise.problems.chemicals:Chemicals",
     "census": "equipoise.problems.census:Census",
+    "synthetic": "equipoise.problems.synthetic:Synthetic",
+    "fronts": "equipoise.problems.fronts:Fronts",
     "table": "equipoise.problems.table:Table",
 }
 """Name -> module and class. A class takes its options as keyword arguments and is a `Problem`."""
