@@ -75,10 +75,15 @@ def test_methods_are_ranked_by_delta_m(summary: Summary) -> None:
     table = ranking_table(summary)
     rows = [dict(zip(table.header, row, strict=True)) for row in texts(table)]
     assert [row["method"] for row in rows] == ["go4align:groups=2", "ls"]
-    assert rows[0]["Δm % ↓"] == "−37.5 ± 0.0"
-    assert rows[1]["Δm % ↓"] == "+61.1 ± 17.7"
+    assert rows[0]["Δm % ↓"] == "−37.5"
+    assert rows[1]["Δm % ↓"] == "+61.1"
+    assert "No interval for all methods: one seed of the single-task run of a and 1 more." in table.notes
     assert rows[1]["not learnt"] == "1"
     assert rows[0]["mean rank ↓"] == "1.00"
+    assert rows[0]["Δm − ls (points) ↓"].startswith("−98.6 [−2")
+    assert (rows[0]["p (Holm)"], rows[0]["than ls"]) == ("0.08", "tie")
+    assert (rows[1]["p (Holm)"], rows[1]["than ls"]) == ("–", "–")
+    assert rows[0]["P(better than ls) ↑"] == "1.00"
     assert rows[0]["convergence difference (epochs) ↓"] == "–"
     assert table.rows[0][1].best
     assert not table.rows[1][1].best

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import random
+import re
+from collections.abc import Sequence
 
 import pytest
 
+from equipoise.benchmark.evidence import evidence
 from equipoise.benchmark.statistics import summarise
 from equipoise.benchmark.summary import Baseline, Spread, Summary
-from equipoise.report.verdict import ties, verdict
+from equipoise.report.verdict import verdict
 from report.run_directory import Shape, write_run_directory
 
 METHODS = ("ls", "famo", "go4align:groups=5")
@@ -16,56 +21,122 @@ METHODS = ("ls", "famo", "go4align:groups=5")
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Summary:
-    shape = Shape(methods=METHODS, seeds=2, epochs=2, steps=2, preset="paper")
+    shape = Shape(methods=METHODS, seeds=5, epochs=1, steps=1, preset="paper")
     found = summarise(write_run_directory(tmp_path_factory.mktemp("run"), shape))
     quiet = [dataclasses.replace(row, not_learnt=frozenset()) for row in found.methods]
     return dataclasses.replace(found, methods=tuple(quiet))
 
 
-def scored(base: Summary, *scores: tuple[float, float | None]) -> Summary:
-    rows = [
-        dataclasses.replace(row, delta_m=Spread(mean, std, 3), mean_rank=1.0 + index)
-        for index, (row, (mean, std)) in enumerate(zip(base.methods, scores, strict=True))
-    ]
+def scored(base: Summary, *scores: Sequence[float]) -> Summary:
+    """The methods with these values of Δm, one a seed: each metric is so much worse than its single-task value."""
+    rows = []
+    for index, (row, own) in enumerate(zip(base.methods, scores, strict=True)):
+        tables = [
+            {name: value.mean * (1 + score / 100) for name, value in base.baseline.values.items()}
+            for score in own
+        ]
+        runs = tuple(
+            dataclasses.replace(run, metrics={**run.metrics, "test": table})
+            for run, table in zip(row.runs, tables, strict=False)
+        )
+        spread = Spread.of(own)
+        changes = dict.fromkeys(row.changes, spread.mean)
+        rows.append(
+            dataclasses.replace(row, runs=runs, delta_m=spread, changes=changes, mean_rank=1.0 + index)
+        )
     return dataclasses.replace(base, methods=tuple(rows))
 
 
+BEST, MIDDLE, LAST = (-3.0, -2.5, -3.3, -2.8, -3.4), (1.0, 1.4, 0.9, 0.8, 0.9), (5.0, 5.2, 4.9, 5.3, 4.6)
+
+
 def test_a_clear_winner(base: Summary) -> None:
-    assert verdict(scored(base, (-3.0, 0.5), (1.0, 0.5), (5.0, 0.5))) == [
-        "ls has the lowest Δm, −3.0 ± 0.5 %: its metrics are on average 3.0 % better than those of "
-        "single-task networks.",
-        "No other method lies within one standard deviation of it.",
-    ]
+    lead, apart, against = verdict(scored(base, MIDDLE, BEST, LAST))[:3]
+    assert re.fullmatch(
+        r"famo has the lowest Δm, −3.0 \[−[34].\d, −[12].\d\] %: its metrics are on average 3.0 % better than those of "
+        r"single-task networks.",
+        lead,
+    )
+    assert apart == "It differs from every other method (paired tests, Holm's correction over all pairs)."
+    assert re.fullmatch(
+        r"Against ls, after Holm's correction, better: famo \(−4.0 \[−4.\d, −3.\d\] points\); worse: go4align "
+        r"\(\+4.0 \[\+3.\d, \+4.\d\] points\).",
+        against,
+    )
 
 
-def test_what_lies_within_one_deviation_is_a_tie(base: Summary) -> None:
-    sentences = verdict(scored(base, (5.0, 0.2), (5.9, 1.0), (6.0, 0.2)))
-    assert sentences[:2] == [
-        "A tie: ls (+5.0 ± 0.2 %) and famo (+5.9 ± 1.0 %) have the lowest Δm within one standard deviation.",
-        "Of ls: its metrics are on average 5.0 % worse than those of single-task networks.",
-    ]
+def test_what_the_seeds_cannot_tell_apart_is_a_tie(base: Summary) -> None:
+    sentences = verdict(
+        scored(base, (5.0, 6.0, 4.0, 7.0, 3.0), (4.9, 4.0, 6.1, 5.0, 5.5), (9.0, 9.9, 8.1, 10.9, 7.2))
+    )
+    assert re.match(
+        r"A tie: ls \(\+5.0 \[.*\] %\) and famo \(\+5.1 \[.*\] %\) cannot be told apart on 5 seeds.",
+        sentences[0],
+    )
+    assert sentences[1].startswith("Of ls: its metrics are on average 5.0 % worse than those of single-task")
+    assert sentences[2].startswith("Against ls, after Holm's correction, worse: go4align (+4.0 [+3.")
+    assert re.match(r"famo ties with ls: differences below \d.\d points may have gone unseen.", sentences[3])
 
 
-def test_the_larger_deviation_decides(base: Summary) -> None:
-    rows = [(row, row.delta_m) for row in scored(base, (5.0, 1.0), (5.9, 0.1), (6.1, 0.1)).methods]
-    known = [(row, score) for row, score in rows if score is not None]
-    assert [row.method for row, _ in ties(known)] == ["famo"]
+def test_a_difference_inside_its_interval_is_never_called_real(base: Summary) -> None:
+    stream = random.Random(0)
+    for _ in range(6):
+        values = [[stream.gauss(place, 1.5) for _ in range(5)] for place in (0, 1, 2)]
+        summary = scored(base, *values)
+        found = evidence(summary)
+        text = " ".join(verdict(summary))
+        for label, one in found.methods.items():
+            if one.against is None:
+                continue
+            low, high = one.against.estimate.low, one.against.estimate.high
+            assert low is not None and high is not None
+            if low <= 0 <= high:
+                assert one.against.verdict == "tie"
+                name = re.escape(label.split(":")[0])
+                assert not re.search(
+                    rf"(better|worse): [^.;]*{name} \(", text.split("Holm's correction,")[-1]
+                )
+
+
+def test_one_difference_that_survives_alone_may_not_survive_among_many(base: Summary) -> None:
+    """Holm's correction over the two comparisons: p = 0.03 alone is no difference here."""
+    values = (0.0, 0.1, -0.1, 0.05, -0.05), (0.9, 0.3, 0.5, 1.1, 0.1), (0.1, -0.3, 0.2, 0.4, -0.2)
+    found = evidence(scored(base, *values)).methods["famo"].against
+    assert found is not None
+    assert found.p < 0.05 < found.p_holm
+    assert found.verdict == "tie"
+    assert found.visible is not None and found.visible > found.estimate.mean
+
+
+def test_a_lead_that_may_be_chance_is_called_so(base: Summary) -> None:
+    values = [(-1.0, 1.5, -2.0, 0.9, -0.2)] * 3
+    assert "which may be chance" in " ".join(verdict(scored(base, *values))[:2])
 
 
 def test_one_seed_says_that_the_order_may_be_chance(base: Summary) -> None:
-    sentences = verdict(scored(base, (5.0, None), (5.9, None), (7.0, None)))
+    sentences = verdict(scored(base, [5.0], [5.9], [7.0]))
+    assert sentences[0].startswith("ls has the lowest Δm, +5.0 %: its metrics")
     assert "One seed: the spread is unknown, so the order of the methods may be chance." in sentences
-    assert not any("A tie" in sentence or "No other method" in sentence for sentence in sentences)
+    assert not any("A tie" in text or "differs" in text or "Against" in text for text in sentences)
+
+
+def test_what_failed_or_is_not_finite_is_said(base: Summary) -> None:
+    summary = scored(base, MIDDLE, BEST, (5.0, math.nan, 4.9, 5.3, 4.6))
+    gone = dataclasses.replace(base.records[0], method="famo", status="failed", error="DivergedError: nan")
+    methods = (summary.methods[0], summary.methods[2])
+    sentences = verdict(dataclasses.replace(summary, methods=methods, failed=(gone,)))
+    assert "go4align has no Δm: not finite with seed 1." in sentences
+    assert "Failed on all seeds: famo." in sentences
 
 
 def test_another_leader_by_rank_is_named(base: Summary) -> None:
-    summary = scored(base, (6.0, 0.1), (5.0, 0.1), (7.0, 0.1))
+    summary = scored(base, MIDDLE, BEST, LAST)
     assert "By mean rank ls leads, 1.00 against 2.00." in verdict(summary)
 
 
 def test_without_delta_m_the_rank_leads_and_the_reason_is_given(base: Summary) -> None:
     baseline = dataclasses.replace(base.baseline, missing="no finished single-task run of mu")
-    rows = tuple(dataclasses.replace(row, delta_m=None) for row in scored(base, *[(0.0, 0.0)] * 3).methods)
+    rows = tuple(dataclasses.replace(row, delta_m=None) for row in scored(base, BEST, MIDDLE, LAST).methods)
     summary = dataclasses.replace(base, baseline=baseline, methods=rows, missing=("stl_task-mu",))
     assert verdict(summary)[0] == (
         "There is no Δm yet (no finished single-task run of mu). "
@@ -94,7 +165,7 @@ def test_where_single_task_networks_were_not_asked_for_nothing_is_missing(base: 
 
 def test_what_delta_m_leaves_out_is_named(base: Summary) -> None:
     baseline = dataclasses.replace(base.baseline, left_out=("mu", "cv"), not_learnt=frozenset({"mu", "r2"}))
-    summary = dataclasses.replace(scored(base, (-3.0, 0.5), (1.0, 0.5), (5.0, 0.5)), baseline=baseline)
+    summary = dataclasses.replace(scored(base, BEST, MIDDLE, LAST), baseline=baseline)
     sentences = verdict(summary)
     assert "Δm leaves out 2 of 11 metrics, whose single-task value is not above 0: mu and cv." in sentences
     assert "Not learnt by the single-task networks: mu and r2; Δm rests on r2 too." in sentences
@@ -120,7 +191,7 @@ def test_one_metric_that_outweighs_all_others_is_named(base: Summary) -> None:
 
 
 def test_two_leaders_by_rank_are_both_named(base: Summary) -> None:
-    summary = scored(base, (5.0, 0.1), (6.0, 0.1), (7.0, 0.1))
+    summary = scored(base, BEST, MIDDLE, LAST)
     rows = [
         dataclasses.replace(row, mean_rank=rank)
         for row, rank in zip(summary.methods, (3.0, 1.5, 1.5), strict=True)
@@ -168,11 +239,12 @@ def test_open_ends_are_counted(base: Summary) -> None:
     summary = dataclasses.replace(base, failed=base.records[:1], missing=("x", "y"), methods=())
     assert verdict(summary) == [
         "No method has a finished run yet.",
+        "Failed on all seeds: ls.",
         "Runs of the plan: 1 failed and 2 not finished; see below.",
     ]
 
 
 def test_a_single_method_is_not_called_the_lowest(base: Summary) -> None:
-    only = dataclasses.replace(base, methods=scored(base, *[(2.0, 0.5)] * 3).methods[:1])
-    assert verdict(only)[0].startswith("ls has a Δm of +2.0 ± 0.5 %:")
+    only = dataclasses.replace(base, methods=scored(base, MIDDLE, BEST, LAST).methods[:1])
+    assert verdict(only)[0].startswith("ls has a Δm of +1.0 [+0.")
     assert len(verdict(only)) == 1

@@ -12,6 +12,7 @@ from equipoise.training.comparison import Comparison, compared, holm
 from . import aggregates
 from .bootstrap import SEED
 from .estimates import LEVEL, Difference, Estimate, Evidence, MethodEvidence, Verdict
+from .order import pending
 from .samples import Samples, not_finite
 from .summary import MethodSummary, Summary
 
@@ -24,6 +25,7 @@ __all__ = [
     "MethodEvidence",
     "Verdict",
     "evidence",
+    "failures",
     "indistinct",
 ]
 
@@ -62,11 +64,12 @@ def evidence(summary: Summary) -> Evidence:
 
 
 def failures(summary: Summary) -> dict[str, str]:
-    """The methods that have failed runs and no finished one, with their first error."""
+    """The methods that have failed runs, no finished one and none to come, with their first error."""
     found: dict[str, str] = {}
-    finished = {row.method for row in summary.methods}
+    others = {row.method for row in summary.methods}
+    others |= {run.method for run in pending(summary.plan, summary.records)} if summary.failed else set()
     for record in summary.failed:
-        if record.task is None and record.method not in finished:
+        if record.task is None and record.method not in others:
             found.setdefault(record.method, record.error or "no message")
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+from equipoise.benchmark.evidence import failures
 from equipoise.benchmark.published import Correction, published, published_benchmarks
 from equipoise.benchmark.summary import MethodSummary, Summary
 from equipoise.training.task import Metric
@@ -12,13 +13,12 @@ from equipoise.training.task import Metric
 from .cells import Cell, Table, best_of, latex, markdown
 from .export import METRICS_FILE
 from .grouping import STATISTICS, Kind, baseline_statistics, has_many, kinds, method_statistics
+from .ranking import ranking_table
 from .times import ROUGH_TIMES, UNIT, times
 from .wording import (
     NOT_LEARNT,
     NOT_LEARNT_MEANS,
     decimals_for,
-    left_out,
-    listed,
     metric_title,
     number,
     ranked,
@@ -30,45 +30,24 @@ from .wording import (
 __all__ = ["Cell", "Table", "latex", "markdown", "metric_table", "published_table", "ranking_table"]
 
 
-def ranking_table(summary: Summary) -> Table:
-    """One row per method, the best first: delta_m, mean rank, convergence, cost, and what was run."""
-    rows = ranked(summary)
-    scores = [row.delta_m.mean if row.delta_m else math.nan for row in rows]
-    digits = decimals_for([row.seconds_per_step.mean for row in rows])
-    columns = {
-        "Δm % ↓": _column([with_spread(row.delta_m, 1, sign=True) for row in rows], scores),
-        "mean rank ↓": _column([number(row.mean_rank, 2) for row in rows], [row.mean_rank for row in rows]),
-        "not learnt": [Cell(str(len(row.not_learnt))) for row in rows],
-        "convergence difference (epochs) ↓": [Cell(with_spread(row.convergence, 1)) for row in rows],
-        "seconds / step": [Cell(with_spread(row.seconds_per_step, digits)) for row in rows],
-        f"step time / {UNIT}": [Cell(with_spread(entry.relative, 2)) for entry in times(summary)],
-        "peak memory (MB)": [Cell(number(row.peak_memory_mb)) for row in rows],
-        "solver fallbacks": [Cell(str(row.fallbacks)) for row in rows],
-        "lr": [Cell(f"{row.lr:g}") for row in rows],
-        "seeds": [Cell(str(len(row.runs))) for row in rows],
-    }
-    if summary.baseline.source == "none":
-        del columns["Δm % ↓"]
-    if all(row.method != UNIT for row in rows):
-        del columns[f"step time / {UNIT}"]
-    cells = zip([Cell(row.method) for row in rows], *columns.values(), strict=True)
-    return Table("ranking", _title(summary), ("method", *columns), tuple(cells), _ranking_notes(summary))
-
-
 def metric_table(summary: Summary) -> Table:
     """One row per metric, one column per method and, unless no baselines were asked for, one for single-task runs.
 
-    Above `grouping.MANY` metrics there are a few rows per kind of metric instead; each metric is in `metrics.csv`.
+    The methods are in the order of `ranking_table`, those that failed on all seeds last. Above `grouping.MANY` metrics
+    there are a few rows per kind of metric instead; each metric is in `metrics.csv`.
     """
     rows = ranked(summary)
+    failed = failures(summary)
     names = short_labels(summary.plan.methods)
-    header: tuple[str, ...] = ("metric", "single-task", *(names[row.method] for row in rows))
+    shown = [*(row.method for row in rows), *failed]
+    header: tuple[str, ...] = ("metric", "single-task", *(names.get(label, label) for label in shown))
     if has_many(summary.plan):
         body = tuple(line for kind in kinds(summary.plan) for line in _kind_rows(summary, rows, kind))
         notes = _kind_notes(summary)
     else:
         body = tuple(_metric_row(summary, rows, metric) for metric in summary.plan.metrics)
         notes = _metric_notes(summary)
+    body = tuple((*line, *(Cell("failed") for _ in failed)) for line in body)
     if summary.baseline.source == "none":
         header, body = header[:1] + header[2:], tuple(row[:1] + row[2:] for row in body)
     return Table("metrics", f"Test metrics {selection(summary)}", header, body, notes)
@@ -148,36 +127,6 @@ def _kind_rows(summary: Summary, rows: tuple[MethodSummary, ...], kind: Kind) ->
     return lines
 
 
-def _title(summary: Summary) -> str:
-    by = "Δm" if any(row.delta_m for row in summary.methods) else "mean rank"
-    return f"{summary.plan.problem}, preset {summary.plan.preset}: methods by {by}"
-
-
-def _ranking_notes(summary: Summary) -> tuple[str, ...]:
-    names = listed([short_labels(summary.plan.methods)[row.method] for row in summary.methods], 30)
-    return (
-        _delta_note(summary),
-        "±: standard deviation over seeds; – where it is unknown (one seed).",
-        f"Mean rank: over {len(summary.plan.metrics)} metrics among {names}; single-task is not ranked.",
-        "Convergence difference: standard deviation over tasks of the epoch from which the validation metric "
-        f"stays within {100 * summary.tolerance:g} % of its total improvement of its best.",
-    )
-
-
-def _delta_note(summary: Summary) -> str:
-    baseline = summary.baseline
-    if baseline.source == "none":
-        return f"There is no Δm: {baseline.missing}. Methods are compared by mean rank alone."
-    source = "own single-task runs" if baseline.source == "own" else "published single-task numbers"
-    text = (
-        f"Δm: mean relative change of the test metrics against {source}, lower is better, "
-        "negative beats single-task."
-    )
-    if baseline.missing:
-        return f"{text} Δm is missing: {baseline.missing}."
-    return " ".join([text, *left_out(summary)])
-
-
 def _metric_notes(summary: Summary) -> tuple[str, ...]:
     notes = ["Mean ± standard deviation over seeds. Bold: best mean of a method that learnt the task."]
     if summary.baseline.not_learnt or any(row.not_learnt for row in summary.methods):
@@ -192,8 +141,3 @@ def _kind_notes(summary: Summary) -> tuple[str, ...]:
         f"another one for each method. {METRICS_FILE} beside this report has every metric of every run.",
         f"Not learnt: {NOT_LEARNT_MEANS}.",
     )
-
-
-def _column(texts: list[str], values: list[float]) -> list[Cell]:
-    best = best_of(values, higher_is_better=False)
-    return [Cell(text, index in best) for index, text in enumerate(texts)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from equipoise.benchmark.evidence import Evidence, evidence, failures, indistinct
 from equipoise.benchmark.summary import MethodSummary, Spread, Summary
 
 from .times import long_waits
-from .wording import decimals_for, left_out, listed, number, ranked, short_labels, with_spread
+from .wording import counted, decimals_for, left_out, listed, number, ranked, short_labels, with_interval
 
 
 def verdict(summary: Summary) -> list[str]:
@@ -25,38 +26,83 @@ def verdict(summary: Summary) -> list[str]:
     return [*result, *_learning(summary), *ends]
 
 
-def ties(scored: Sequence[tuple[MethodSummary, Spread]]) -> list[tuple[MethodSummary, Spread]]:
-    """Those whose score is within one standard deviation (the larger of the two) of the first one's."""
-    _, first = scored[0]
+def _by_score(summary: Summary, scored: Sequence[tuple[MethodSummary, Spread]]) -> list[str]:
+    found = evidence(summary)
     return [
-        (row, score)
-        for row, score in scored[1:]
-        if score.mean - first.mean <= max(first.std or 0.0, score.std or 0.0)
+        *_lead(summary, found, scored),
+        *_against(found, short_labels(summary.plan.methods)),
+        *_not_finite(summary, found),
+        *_other_leader(summary, scored),
+        *_weight_of_one(summary, scored),
+        *left_out(summary),
     ]
 
 
-def _by_score(summary: Summary, scored: Sequence[tuple[MethodSummary, Spread]]) -> list[str]:
+def _lead(summary: Summary, found: Evidence, scored: Sequence[tuple[MethodSummary, Spread]]) -> list[str]:
+    """Who has the lowest score, and who cannot be told from it."""
     names = short_labels(summary.plan.methods)
     best, score = scored[0]
-    source = (
-        "single-task networks" if summary.baseline.source == "own" else "the published single-task networks"
-    )
-    sign = "better" if score.mean < 0 else "worse"
-    change = f"its metrics are on average {number(abs(score.mean), 1)} % {sign} than those of {source}"
-    tied = ties(scored) if score.std is not None else []
+    change = _change(summary, found, best.method, score)
+    first = f"{names[best.method]} has the lowest Δm, {_percent(found, best)}: {change}."
+    if len(scored) == 1:
+        first = f"{names[best.method]} has a Δm of {_percent(found, best)}: {change}."
+    if len(best.runs) < 2:
+        return [first, "One seed: the spread is unknown, so the order of the methods may be chance."]
+    alike = indistinct(summary)[best.method]
+    tied = [row for row, _ in scored[1:] if row.method in alike]
     if tied:
-        values = [f"{names[row.method]} ({_percent(value)})" for row, value in [scored[0], *tied]]
-        sentences = [f"A tie: {listed(values)} have the lowest Δm within one standard deviation."]
-        sentences.append(f"Of {names[best.method]}: {change}.")
-    elif len(scored) > 1:
-        sentences = [f"{names[best.method]} has the lowest Δm, {_percent(score)}: {change}."]
-    else:
-        sentences = [f"{names[best.method]} has a Δm of {_percent(score)}: {change}."]
-    if score.std is None:
-        sentences.append("One seed: the spread is unknown, so the order of the methods may be chance.")
-    elif not tied and len(scored) > 1:
-        sentences.append("No other method lies within one standard deviation of it.")
-    return [*sentences, *_other_leader(summary, scored), *_weight_of_one(summary, scored), *left_out(summary)]
+        values = [f"{names[row.method]} ({_percent(found, row)})" for row in (best, *tied)]
+        seeds = counted(len(best.runs), "seed")
+        return [
+            f"A tie: {listed(values)} cannot be told apart on {seeds}.",
+            f"Of {names[best.method]}: {change}.",
+        ]
+    apart = "It differs from every other method (paired tests, Holm's correction over all pairs)."
+    return [first, apart] if len(scored) > 1 else [first]
+
+
+def _change(summary: Summary, found: Evidence, method: str, score: Spread) -> str:
+    """How the method stands to single-task networks, and whether that may be chance."""
+    own = summary.baseline.source == "own"
+    source = "single-task networks" if own else "the published single-task networks"
+    sign = "better" if score.mean < 0 else "worse"
+    text = f"its metrics are on average {number(abs(score.mean), 1)} % {sign} than those of {source}"
+    estimate = found.methods[method].delta_m
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return text
+    return f"{text}, which may be chance" if estimate.low <= 0 <= estimate.high else text
+
+
+def _against(found: Evidence, names: Mapping[str, str]) -> list[str]:
+    """Which methods differ from the reference, in at most two sentences."""
+    differences = {label: one.against for label, one in found.methods.items() if one.against}
+    real = {label: one for label, one in differences.items() if one.verdict in ("better", "worse")}
+    ties = {label: one for label, one in differences.items() if one.verdict == "tie"}
+    parts = []
+    for word in ("better", "worse"):
+        those = [
+            f"{names[label]} ({with_interval(one.estimate, 1, sign=True)} points)"
+            for label, one in sorted(real.items(), key=lambda pair: pair[1].estimate.mean)
+            if one.verdict == word
+        ]
+        parts += [f"{word}: {listed(those)}"] * bool(those)
+    sentences = [f"Against {found.reference}, after Holm's correction, {'; '.join(parts)}."] * bool(parts)
+    if ties:
+        seen = max(one.visible or 0.0 for one in ties.values())
+        sentences.append(
+            f"{listed([names[label] for label in ties])} {'ties' if len(ties) == 1 else 'tie'} with "
+            f"{found.reference}: differences below {seen:.2g} points may have gone unseen."
+        )
+    return sentences
+
+
+def _not_finite(summary: Summary, found: Evidence) -> list[str]:
+    names = short_labels(summary.plan.methods)
+    return [
+        f"{names[label]} has no Δm: {one.delta_m.why}."
+        for label, one in found.methods.items()
+        if one.delta_m and not math.isfinite(one.delta_m.mean)
+    ]
 
 
 def _other_leader(summary: Summary, scored: Sequence[tuple[MethodSummary, Spread]]) -> list[str]:
@@ -91,8 +137,8 @@ def _leaders(rows: Sequence[MethodSummary]) -> list[MethodSummary]:
     return [row for row in rows if row.mean_rank == first]
 
 
-def _percent(score: Spread) -> str:
-    return f"{with_spread(score, 1, sign=True)} %"
+def _percent(found: Evidence, row: MethodSummary) -> str:
+    return f"{with_interval(found.methods[row.method].delta_m, 1, sign=True)} %"
 
 
 def _by_rank(summary: Summary, rows: tuple[MethodSummary, ...]) -> list[str]:
@@ -140,4 +186,7 @@ def _budget(summary: Summary) -> list[str]:
 def _open_ends(summary: Summary) -> list[str]:
     failed, missing = len(summary.failed), len(summary.missing)
     parts = [f"{failed} failed"] * bool(failed) + [f"{missing} not finished"] * bool(missing)
-    return [f"Runs of the plan: {' and '.join(parts)}; see below."] if parts else []
+    runs = [f"Runs of the plan: {' and '.join(parts)}; see below."] if parts else []
+    names = short_labels(summary.plan.methods)
+    never = [names.get(label, label) for label in failures(summary)]
+    return [*([f"Failed on all seeds: {listed(never)}."] if never else []), *runs]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from equipoise.benchmark.evidence import Estimate
 from equipoise.benchmark.summary import MethodSummary, Spread, Summary
 from equipoise.training.task import Metric
 
@@ -50,6 +51,28 @@ def with_spread(spread: Spread | None, decimals: int, *, sign: bool = False) -> 
     if not math.isfinite(spread.mean):
         return number(spread.mean)
     return f"{number(spread.mean, decimals, sign=sign)} ± {number(spread.std, decimals)}"
+
+
+def with_interval(estimate: Estimate | None, decimals: int, *, sign: bool = False) -> str:
+    """Mean [low, high]; the mean alone where there is no interval."""
+    if estimate is None:
+        return "–"
+    mean = number(estimate.mean, decimals, sign=sign)
+    if estimate.low is None or estimate.high is None or not math.isfinite(estimate.mean):
+        return mean
+    low, high = (number(end, decimals, sign=sign) for end in (estimate.low, estimate.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def small(p: float) -> str:
+    """A p-value: two digits, and a bound where it is very small."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def first_line(text: str, most: int = 200) -> str:
+    """The first line of an error, cut where it is long."""
+    line = (text.strip() or "no message").splitlines()[0]
+    return line if len(line) <= most else f"{line[:most]} …"
 
 
 def decimals_for(means: Iterable[float], spreads: Iterable[float | None] = ()) -> int:

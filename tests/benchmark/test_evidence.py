@@ -1,0 +1,253 @@
+"""Estimates, differences and reasons, on run directories that are small enough to check by hand or by scipy."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from equipoise.benchmark.evidence import Estimate, Evidence, evidence, indistinct
+from equipoise.benchmark.records import Baselines, Record, append_record, write_plan
+from equipoise.benchmark.statistics import summarise
+from equipoise.benchmark.summary import Summary
+from equipoise.training.task import Metric, Task
+from report.run_directory import Shape, make_plan, make_record
+
+TASKS = (Task("a", (Metric("a", False, "K"),)), Task("b", (Metric("b", True, "%"),)))
+LS = [(4.0, 50.0), (4.4, 52.0), (4.2, 49.0), (4.1, 51.0)]
+FAMO = [(3.0, 51.0), (3.5, 53.0), (3.3, 50.5), (3.0, 51.0)]
+UW = [(4.1, 50.1), (4.3, 52.1), (4.3, 48.8), (4.05, 51.3)]
+SINGLE_A, SINGLE_B = [4.0, 4.0, 4.0, 4.0], [50.0, 50.0, 50.0, 50.0]
+Rows = Sequence[tuple[float, float]]
+
+
+def summary_of(
+    path: Path,
+    methods: Mapping[str, Rows],
+    single: tuple[Sequence[float], Sequence[float]] = (SINGLE_A, SINGLE_B),
+    *,
+    planned: Sequence[str] = (),
+    failed: Sequence[Record] = (),
+    baselines: Baselines = "own",
+) -> Summary:
+    shape = Shape(methods=(*methods, *planned), seeds=4, baselines=baselines)
+    write_plan(path, make_plan(shape, TASKS))
+    for method, rows in methods.items():
+        for seed, (a, b) in enumerate(rows):
+            append_record(path, make_record(method, {"test": {"a": a, "b": b}}, seed=seed))
+    for name, values in zip("ab", single if baselines == "own" else ((), ()), strict=True):
+        for seed, value in enumerate(values):
+            record = make_record(f"stl:task={name}", {"test": {name: value}}, seed=seed, task=name)
+            append_record(path, record)
+    for record in failed:
+        append_record(path, record)
+    return summarise(path)
+
+
+def broken(method: str, seed: int) -> Record:
+    return dataclasses.replace(
+        make_record(method, {}, seed=seed), status="failed", error="DivergedError: nan"
+    )
+
+
+def scores(rows: Rows) -> list[float]:
+    """delta_m against 4 and 50, by its definition."""
+    return [50 * ((a - 4) / 4 - (b - 50) / 50) for a, b in rows]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    return evidence(summary_of(tmp_path_factory.mktemp("run"), {"ls": LS, "famo": FAMO, "uw": UW}))
+
+
+def near(value: float, within: float = 0.03) -> Any:
+    return pytest.approx(value, rel=within)
+
+
+def test_without_noise_of_single_task_runs_delta_m_has_student_s_interval(found: Evidence) -> None:
+    own = scores(FAMO)
+    estimate = found.methods["famo"].delta_m
+    assert estimate is not None and estimate.low is not None and estimate.high is not None
+    half = stats.t.isf(0.025, 3) * stdev(own) / 2
+    assert estimate.mean == pytest.approx(fmean(own))
+    assert (estimate.n, estimate.why) == (4, "")
+    assert (estimate.high - estimate.mean, estimate.mean - estimate.low) == (near(half), near(half))
+    change = found.methods["famo"].changes["a"]
+    assert change.mean == pytest.approx(100 * (3.2 - 4) / 4)
+    assert change.high is not None
+    assert change.high - change.mean == near(stats.t.isf(0.025, 3) * 25 * stdev(a for a, _ in FAMO) / 2)
+
+
+def test_the_noise_of_single_task_runs_widens_the_interval(tmp_path: Path) -> None:
+    noisy = [3.8, 4.2, 3.9, 4.1], [49.0, 51.0, 50.0, 50.0]
+    estimate = evidence(summary_of(tmp_path, {"ls": LS, "famo": FAMO}, noisy)).methods["famo"].delta_m
+    assert estimate is not None and estimate.high is not None
+    a, b = fmean(a for a, _ in FAMO), fmean(b for _, b in FAMO)
+    # by the delta method: d/dB of 50 (M - B) / B is -50 M / B^2
+    parts = [(stdev(scores(FAMO)) / 2) ** 2]
+    parts += [(50 * a / 16 * stdev(noisy[0]) / 2) ** 2, (50 * b / 2500 * stdev(noisy[1]) / 2) ** 2]
+    freedom = math.floor(sum(parts) ** 2 / sum(part**2 / 3 for part in parts))
+    half = stats.t.isf(0.025, freedom) * math.sqrt(sum(parts))
+    assert estimate.high - estimate.mean == near(half, 0.05)
+    assert sum(parts) > 1.3 * parts[0]  # so that leaving the single-task runs out would show
+
+
+def test_the_difference_is_that_of_the_paired_t_test(found: Evidence) -> None:
+    famo, uw = found.methods["famo"].against, found.methods["uw"].against
+    assert famo is not None and uw is not None and found.methods["ls"].against is None
+    for one, rows in ((famo, FAMO), (uw, UW)):
+        known = stats.ttest_rel(scores(rows), scores(LS))
+        interval = known.confidence_interval(0.95)
+        assert one.p == pytest.approx(float(known.pvalue))
+        assert (one.estimate.low, one.estimate.high) == (near(interval.low, 1e-6), near(interval.high, 1e-6))
+    assert famo.p_holm == pytest.approx(2 * famo.p)
+    assert uw.p_holm == pytest.approx(uw.p)
+    assert (famo.verdict, uw.verdict) == ("better", "tie")
+
+
+def test_what_is_called_real_is_at_least_what_can_be_seen(found: Evidence) -> None:
+    for one in (found.methods["famo"].against, found.methods["uw"].against):
+        assert one is not None and one.visible is not None
+        assert (abs(one.estimate.mean) >= one.visible) == (one.verdict != "tie")
+
+
+def test_the_probability_of_improvement_counts_pairs_of_seeds(found: Evidence) -> None:
+    uw = found.methods["uw"].against
+    assert uw is not None
+    wins = [
+        fmean((x < y) + 0.5 * (x == y) for x in own for y in other)
+        for own, other in (
+            ([a for a, _ in UW], [a for a, _ in LS]),
+            ([-b for _, b in UW], [-b for _, b in LS]),
+        )
+    ]
+    assert uw.improvement.mean == pytest.approx(fmean(wins))
+    low, high = uw.improvement.low, uw.improvement.high
+    assert low is not None and high is not None
+    assert 0 <= low < uw.improvement.mean < high <= 1
+
+
+def test_the_inter_quartile_mean_is_the_mean_of_the_middle_half(found: Evidence) -> None:
+    changes = [25 * (a - 4) for a, _ in FAMO] + [-2 * (b - 50) for _, b in FAMO]
+    estimate = found.methods["famo"].iqm
+    assert estimate is not None and estimate.low is not None and estimate.high is not None
+    assert estimate.mean == pytest.approx(float(stats.trim_mean(changes, 0.25)))
+    assert estimate.low < estimate.mean < estimate.high
+
+
+def test_mean_ranks_are_those_of_the_summary_and_stay_in_range(tmp_path: Path) -> None:
+    summary = summary_of(tmp_path, {"ls": LS, "famo": FAMO, "uw": UW})
+    ranks = [one.mean_rank for one in evidence(summary).methods.values()]
+    assert [rank and rank.mean for rank in ranks] == [row.mean_rank for row in summary.methods]
+    for rank in ranks:
+        assert rank is not None
+        assert rank.why or (rank.low is not None and rank.high is not None and 1 <= rank.low < rank.high <= 3)
+
+
+def test_one_seed_has_no_interval_and_no_test(tmp_path: Path) -> None:
+    found = evidence(summary_of(tmp_path, {"ls": LS[:1], "famo": FAMO[:1]}))
+    famo = found.methods["famo"]
+    why = "one seed, which says nothing about its spread"
+    assert famo.delta_m == Estimate(pytest.approx(-13.5), None, None, 1, why)  # type: ignore[arg-type]
+    assert famo.iqm is not None and famo.iqm.why == why and famo.changes["a"].why == why
+    assert famo.mean_rank == Estimate(1.0, None, None, 1, "one seed of ls")
+    assert famo.against is not None
+    assert (famo.against.verdict, famo.against.p, famo.against.visible) == ("unknown", 1.0, None)
+    assert famo.against.estimate.why == famo.against.improvement.why == why
+
+
+def test_one_seed_of_a_single_task_run_refuses_what_rests_on_it(tmp_path: Path) -> None:
+    found = evidence(summary_of(tmp_path, {"ls": LS, "famo": FAMO}, (SINGLE_A[:1], [49.0, 51.0, 50.0, 50.0])))
+    famo = found.methods["famo"]
+    assert famo.delta_m is not None and famo.delta_m.low is None
+    assert famo.delta_m.why == famo.changes["a"].why == "one seed of the single-task run of a"
+    assert famo.changes["b"].low is not None
+    assert famo.against is not None and famo.against.verdict == "better"  # paired: the baseline is the same
+
+
+def test_a_value_that_is_not_a_number_is_said_and_not_dropped(tmp_path: Path) -> None:
+    rows = [FAMO[0], (math.nan, 53.0), *FAMO[2:]]
+    found = evidence(summary_of(tmp_path, {"ls": LS, "famo": rows, "uw": UW}))
+    famo, uw = found.methods["famo"], found.methods["uw"]
+    assert famo.delta_m is not None and math.isnan(famo.delta_m.mean)
+    assert famo.delta_m.why == famo.changes["a"].why == "not finite with seed 1"
+    assert famo.changes["b"].low is not None
+    assert famo.against is not None and famo.against.verdict == "unknown"
+    assert famo.against.estimate.why == "not finite with seed 1"
+    assert uw.against is not None and uw.against.p_holm == uw.against.p  # the only test that is left
+    assert famo.mean_rank is not None and famo.mean_rank.mean == 2.0  # last in a, first in b
+    assert indistinct(summary_of(tmp_path / "again", {"ls": LS, "famo": rows}))["ls"] == ("famo",)
+
+
+def test_a_single_task_value_that_may_be_zero_refuses_the_interval(tmp_path: Path) -> None:
+    found = evidence(summary_of(tmp_path, {"ls": LS, "famo": FAMO}, (SINGLE_A, [90.0, -20.0, 50.0, 1.0])))
+    assert found.methods["famo"].changes["b"].why == (
+        "the single-task value of b may be 0 as far as its seeds tell"
+    )
+    assert found.methods["famo"].changes["a"].low is not None
+
+
+def test_seeds_that_all_agree_are_no_evidence(tmp_path: Path) -> None:
+    same = [(3.0, 51.0)] * 4
+    found = evidence(summary_of(tmp_path, {"ls": [(4.0, 50.0)] * 4, "famo": same}))
+    famo = found.methods["famo"]
+    assert famo.delta_m is not None and "same in every resample" in famo.delta_m.why
+    assert famo.against is not None and famo.against.verdict == "unknown"
+    assert famo.against.estimate.mean == pytest.approx(-13.5)
+    assert "no spread" in famo.against.estimate.why
+
+
+def test_without_baselines_only_ranks_and_chances_are_left(tmp_path: Path) -> None:
+    found = evidence(summary_of(tmp_path, {"ls": LS, "famo": FAMO}, baselines="none"))
+    famo = found.methods["famo"]
+    assert (famo.delta_m, famo.iqm, famo.changes) == (None, None, {})
+    assert famo.mean_rank is not None and famo.mean_rank.mean == 1.0
+    assert famo.against is not None and famo.against.improvement.mean > 0.5
+    assert famo.against.estimate.why == "there is no delta_m: single-task networks were not asked for"
+
+
+def test_a_failed_seed_is_a_seed_less_and_its_partner_is_left_out(tmp_path: Path) -> None:
+    summary = summary_of(tmp_path, {"ls": LS, "famo": FAMO[:3]}, failed=[broken("famo", 3)])
+    famo = evidence(summary).methods["famo"]
+    assert famo.against is not None and famo.against.estimate.n == 3
+    assert famo.against.estimate.mean == pytest.approx(
+        fmean(x - y for x, y in zip(scores(FAMO[:3]), scores(LS[:3]), strict=True))
+    )
+
+
+def test_a_method_that_failed_on_all_seeds_is_named_with_its_reason(tmp_path: Path) -> None:
+    summary = summary_of(tmp_path, {"ls": LS}, planned=("uw", "famo"), failed=[broken("uw", 0)])
+    assert evidence(summary).failed == {"uw": "DivergedError: nan"}  # famo has runs to come
+
+
+@pytest.mark.parametrize(
+    ("planned", "failed", "why"),
+    [
+        ((), [], "ls is not among the methods"),
+        (("ls",), [], "ls has no finished run yet"),
+        (("ls",), [broken("ls", 0)], "ls failed on all seeds: DivergedError: nan"),
+    ],
+)
+def test_without_ls_there_is_no_comparison_and_the_reason_is_said(
+    tmp_path: Path, planned: Sequence[str], failed: Sequence[Record], why: str
+) -> None:
+    found = evidence(summary_of(tmp_path, {"famo": FAMO, "uw": UW}, planned=planned, failed=failed))
+    assert (found.reference, found.why) == (None, why)
+    assert all(one.against is None for one in found.methods.values())
+
+
+def test_pairs_that_cannot_be_told_apart_are_mutual(tmp_path: Path) -> None:
+    summary = summary_of(tmp_path, {"ls": LS, "famo": FAMO, "uw": UW})
+    assert indistinct(summary) == {"ls": ("uw",), "famo": (), "uw": ("ls",)}
+
+
+def test_the_evidence_of_a_summary_is_kept_and_repeatable(tmp_path: Path) -> None:
+    summary = summary_of(tmp_path, {"ls": LS, "famo": FAMO})
+    assert evidence(summary) is evidence(summary)
+    assert evidence(summarise(tmp_path)) == evidence(summary)
