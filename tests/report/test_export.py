@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import pytest
 
 from equipoise.benchmark.records import append_record, write_plan
 from equipoise.benchmark.statistics import summarise
-from equipoise.report.export import metrics_csv
+from equipoise.report.export import evidence_json, metrics_csv
 from equipoise.training.task import Metric, Task
 from report.run_directory import Shape, make_plan, make_record
 
@@ -64,3 +65,15 @@ def test_what_nothing_is_relative_to_has_no_change(tmp_path: Path) -> None:
         ("-0.5", "")
     ] * 3
     assert found[5]["test"] == "-0.5"
+
+
+def test_all_estimates_are_in_one_file_of_strict_json(tmp_path: Path) -> None:
+    rows(tmp_path, -0.5)
+    found = json.loads(evidence_json(summarise(tmp_path)), parse_constant=lambda text: pytest.fail(text))
+    assert (found["problem"], found["reference"], found["level"]) == ("toy", "ls", 0.95)
+    assert found["indistinct"] == {"ls": []}
+    ls = found["methods"]["ls"]
+    assert ls["delta_m"]["mean"] == pytest.approx(0.0)
+    assert ls["delta_m"]["why"] == "one seed of the single-task run of a"
+    assert list(ls["changes"]) == ["a, mae"]
+    assert ls["against"] is None

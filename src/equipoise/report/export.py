@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
 
+from equipoise.benchmark.evidence import evidence, indistinct
 from equipoise.benchmark.records import Record
 from equipoise.benchmark.summary import Summary
 from equipoise.training.metrics import relative_changes
 from equipoise.training.task import Metric, Task
 
 METRICS_FILE = "metrics.csv"
+EVIDENCE_FILE = "evidence.json"
 _COLUMNS = (
     "task",
     "metric",
@@ -42,6 +47,31 @@ def metrics_csv(summary: Summary) -> str:
     writer.writeheader()
     writer.writerows(_lines(summary))
     return text.getvalue()
+
+
+def evidence_json(summary: Summary) -> str:
+    """All estimates as indented JSON, with the fields of `equipoise.benchmark.evidence.Evidence`.
+
+    `indistinct` lists for each method those whose delta_m cannot be told from its own. A number that is not finite is
+    null.
+    """
+    found = {
+        "problem": summary.plan.problem,
+        "preset": summary.plan.preset,
+        "seeds": list(summary.plan.seeds),
+        "baselines": summary.baseline.source,
+        **asdict(evidence(summary)),
+        "indistinct": indistinct(summary),
+    }
+    return json.dumps(_strict(found), indent=1, allow_nan=False) + "\n"
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _lines(summary: Summary) -> Iterator[dict[str, str]]:

@@ -20,6 +20,7 @@ from . import (
     plots_curves,
     plots_fidelity,
     plots_pictures,
+    plots_ranks,
     plots_results,
     plots_training,
 )
@@ -82,6 +83,7 @@ def _plots(summary: Summary, directory: Path, canvas: Canvas) -> Iterable[Plot |
         plots_changes.spread(summary, canvas),
         plots_changes.changes(summary, canvas),
         plots_results.trade_off(summary, canvas),
+        plots_ranks.ranks(summary, canvas),
         *plots_pictures.pictures(summary, directory, canvas),
         plots_training.weights(summary, directory, canvas),
         plots_training.groups(summary, directory, canvas),
