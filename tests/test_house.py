@@ -60,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "report",
         "cluster",
     },
+    "plan_show": {"terminal", "training", "benchmark"},
     "parallel": {"benchmark", "cluster"},
     "task_show": {"terminal", "training"},
     "cli": {
@@ -68,6 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "search_actions",
         "study_command",
         "parallel",
+        "plan_show",
         "problems",
         "training",
         "benchmark",

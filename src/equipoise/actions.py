@@ -14,7 +14,7 @@ import torch
 from equipoise import catalogue
 from equipoise.advice import advise
 from equipoise.benchmark import plan as planning
-from equipoise.benchmark.plan import Overrides, PlanError
+from equipoise.benchmark.overrides import Overrides, PlanError, read_lrs
 from equipoise.benchmark.records import Baselines, Plan, Record
 from equipoise.benchmark.runner import How, run_plan
 from equipoise.benchmark.statistics import summarise
@@ -65,23 +65,39 @@ def _names(text: str | None) -> list[str] | None:
 
 
 def overrides(
-    methods: str, seeds: int | None, lrs: str, baselines: str, changes: Mapping[str, Any]
+    methods: str,
+    seeds: int | None,
+    lrs: str,
+    baselines: str,
+    changes: Mapping[str, Any],
+    *,
+    budget: int | None = None,
+    match: str = "",
 ) -> Overrides:
     """What the options of `bench` change of a preset."""
     if seeds is not None and seeds < 1:
         raise PlanError(f"`seeds` should be at least 1. Found {seeds}.")
-    try:
-        numbers = tuple(float(text) for text in lrs.split(",") if text)
-    except ValueError:
-        raise PlanError(f"`lr` should be numbers separated by commas. Found {lrs!r}.") from None
+    if match not in ("", "compute"):
+        raise PlanError(f"`match` should be compute, or left out for equal epochs. Found {match!r}.")
+    numbers, bounds = read_lrs(lrs)
     labels = tuple(text.strip() for text in _COMMA.split(methods) if text.strip())
     chosen = _baselines(baselines) if baselines else None
-    return Overrides(labels, tuple(range(seeds or 0)), numbers, chosen, changes)
+    return Overrides(
+        methods=labels,
+        seeds=tuple(range(seeds or 0)),
+        lrs=numbers,
+        budget=budget,
+        bounds=bounds,
+        compute=match == "compute",
+        baselines=chosen,
+        settings=changes,
+    )
 
 
 def one_run(method: str, seed: int, lr: float | None, changes: Mapping[str, Any]) -> Overrides:
     """What the options of `train` change of a preset."""
-    return Overrides((method,), (seed,), () if lr is None else (lr,), "none", changes)
+    lrs = () if lr is None else (lr,)
+    return Overrides((method,), (seed,), lrs, baselines="none", settings=changes)
 
 
 def make_plan(
@@ -126,19 +142,6 @@ def run(plan: Plan, where: Path, how: How) -> list[Record]:
 def failures(records: Sequence[Record]) -> list[str]:
     """A line for each run that failed."""
     return [f"  {record.run_id}: {record.error}" for record in records if record.status == "failed"]
-
-
-def print_plan(plan: Plan, where: Path) -> None:
-    """Print what a plan would run."""
-    rows = [
-        [label, ", ".join(f"{lr:g}" for lr in plan.lrs), _list(plan.seeds)]
-        for label, _ in planning.entries(plan)
-    ]
-    print_rows(["run", "learning rates, on the first seed", "seeds, with the best of them"], rows)
-    for name, value in planning.flat(plan.config).items():
-        say(f"{name} = {value}")
-    each = len(plan.lrs) + len(plan.seeds) - 1
-    say(f"{planning.left(plan, [])} runs ({len(rows)} x {each}) would go to {where}.")
 
 
 def print_report(where: Path, baselines: str | None = None) -> None:

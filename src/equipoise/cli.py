@@ -9,6 +9,7 @@ from typing import Annotated
 from equipoise.command import (
     Address,
     Baselines,
+    Budget,
     Csv,
     Data,
     Debug,
@@ -20,6 +21,7 @@ from equipoise.command import (
     Jobs,
     Json,
     Lrs,
+    Match,
     Methods,
     Molecules,
     Out,
@@ -56,6 +58,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
     epilog="Examples:\n\nequipoise bench qm9 --preset quick\n\n"
     "equipoise bench qm9 --preset paper --methods ls,famo,go4align,nashmtl --seeds 3 --out runs/paper\n\n"
     "equipoise bench qm9 --preset small --molecules 20000 --set width=16 --plan\n\n"
+    "equipoise bench qm9 --budget 8 --seeds 5 --match compute --out runs/fair\n\n"
     "equipoise bench nyuv2 --data ~/nyuv2 --preset clean\n\n"
     "equipoise bench table --csv tox21.csv.gz --smiles smiles\n\n"
     "equipoise bench table --csv houses.csv --features rooms,year,city --targets price,rent\n\n"
@@ -68,6 +71,8 @@ def bench(
     methods: Methods = "",
     seeds: Annotated[int | None, typer.Option(help="How many seeds.")] = None,
     lr: Lrs = "",
+    budget: Budget = None,
+    match: Match = "",
     out: Out = None,
     resume: Resume = False,
     retry_failed: Retry = False,
@@ -93,19 +98,20 @@ def bench(
 ) -> None:
     """Compare methods on a problem, with single-task baselines, over seeds; then write the report."""
     with errors_said(debug):
-        from equipoise import actions, parallel
+        from equipoise import actions, parallel, plan_show
 
         own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
         changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
-        overrides = actions.overrides(methods, seeds, lr, baselines, changes)
+        overrides = actions.overrides(methods, seeds, lr, baselines, changes, budget=budget, match=match)
         elsewhere = gpus > 0
         made = actions.make_plan(
             problem, preset, overrides, device, command=command_line(), elsewhere=elsewhere
         )
         where = out or Path("runs") / f"{problem}-{preset}"
         if plan:
-            actions.print_plan(made, where)
+            plan_show.print_plan(made, where)
             return
+        plan_show.say_added(made)
         device = made.config["device"]
         how = parallel.how(jobs, device, workers, address, gpus, resume=resume, retry=retry_failed)
         records = actions.run(made, where, how)

@@ -35,7 +35,22 @@ Preset = Annotated[str, typer.Option(help="The budget, such as smoke, quick, sma
 Methods = Annotated[
     str, typer.Option(help="Separated by commas, e.g. ls,go4align:groups=5,nashmtl+every:steps=10.")
 ]
-Lrs = Annotated[str, typer.Option(help="Candidates, e.g. 1e-3,5e-4: chosen per method on the first seed.")]
+Lrs = Annotated[
+    str,
+    typer.Option(
+        help="Candidates, e.g. 1e-3,5e-4: chosen per method on the first seed. With --budget: bounds, e.g. 1e-4..1e-2."
+    ),
+]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        help="Settings (lr, weight decay, the method's own knobs) that every row tries out, single tasks included."
+    ),
+]
+Match = Annotated[
+    str,
+    typer.Option(help="compute: a second row, trained for less, of each method that costs more than ls."),
+]
 Out = Annotated[Path | None, typer.Option(help="The run directory. [default: runs/PROBLEM-PRESET]")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in a run directory that was begun.")]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="With --resume: run failed runs again.")]

@@ -13,6 +13,23 @@ class PlanError(ValueError):
     """A benchmark was asked for that cannot be run; the message says what to write instead."""
 
 
+def read_lrs(text: str) -> tuple[tuple[float, ...], tuple[float, float] | None]:
+    """The candidates of the learning rate, or its bounds: `1e-3,5e-4` or `1e-4..1e-2`.
+
+    Raises:
+        PlanError: on a text of neither form.
+    """
+    low, dots, high = text.partition("..")
+    try:
+        if dots:
+            return (), (float(low), float(high))
+        return tuple(float(one) for one in text.split(",") if one), None
+    except ValueError:
+        raise PlanError(
+            f"`lr` should be numbers separated by commas, or with --budget bounds such as 1e-4..1e-2. Found {text!r}."
+        ) from None
+
+
 @dataclass(frozen=True)
 class Overrides:
     """What a user changes of a preset; None or empty leaves it as it is.
