@@ -30,12 +30,13 @@ class PublishedResult:
 
 @dataclass(frozen=True)
 class Correction:
-    """A row that is printed wrong: which other row it repeats, and the two scores that it should have."""
+    """A row that is printed wrong: which other row it repeats, and the metrics and scores that it should have."""
 
     repeats: str
     delta_m: float
     mean_rank: float
     source: str
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class PublishedBenchmark:
         source: of the baselines.
         runtime: time of an epoch as a multiple of that of equal weights, by printed name.
         corrections: of rows that are printed wrong (name of the paper's table -> what they should be).
+        corrected_ranks: mean rank of every method with the corrected rows; empty where none is printed wrong.
+        errors: standard error of delta_m over 3 seeds, by printed name, where one is published.
     """
 
     name: str
@@ -61,6 +64,8 @@ class PublishedBenchmark:
     source: str
     runtime: Mapping[str, float]
     corrections: Mapping[str, Correction]
+    corrected_ranks: Mapping[str, float]
+    errors: Mapping[str, float]
 
     def baseline(self, names: tuple[str, ...]) -> list[float | None]:
         """Single-task values of the named metrics (ours: "homo" finds "eps_HOMO"); None where there is none."""
@@ -80,7 +85,7 @@ class PublishedBenchmark:
 
 def published_benchmarks() -> tuple[str, ...]:
     """Names of the benchmarks with published numbers."""
-    return tuple(_content()["benchmarks"])
+    return tuple(content()["benchmarks"])
 
 
 def published(benchmark: str) -> PublishedBenchmark:
@@ -96,7 +101,7 @@ def published(benchmark: str) -> PublishedBenchmark:
         raise ValueError(
             f"`benchmark` should be one of {', '.join(published_benchmarks())}. Found {benchmark!r}."
         )
-    raw = _content()["benchmarks"][benchmark]
+    raw = content()["benchmarks"][benchmark]
     stl = raw["stl"]
     single_task = stl.get("metrics_full_precision_code", stl["metrics"])
     methods = {
@@ -112,6 +117,8 @@ def published(benchmark: str) -> PublishedBenchmark:
         stl["source"],
         _runtime(benchmark),
         _corrections(raw),
+        raw.get("corrected", {}).get("MR_with_corrected_LS", {}),
+        {name: row["delta_m"] for name, row in raw.get("stderr", {}).items()},
     )
 
 
@@ -135,17 +142,17 @@ def _corrections(raw: Mapping[str, Any]) -> dict[str, Correction]:
                 for other in printed
                 if other != name and printed[other]["metrics"] == printed[name]["metrics"]
             )
-            found[name] = Correction(repeats, row["delta_m"], ranks[name], row["source"])
+            found[name] = Correction(repeats, row["delta_m"], ranks[name], row["source"], row["metrics"])
     return found
 
 
 def _runtime(benchmark: str) -> dict[str, float]:
     """Figure 4, and what figure 1 has besides; both are relative to equal weights."""
-    content = _content()["runtime"]
+    times = content()["runtime"]
     figure_4 = {
-        name: row[benchmark] for name, row in content["relative_to_LS_fig4"].items() if benchmark in row
+        name: row[benchmark] for name, row in times["relative_to_LS_fig4"].items() if benchmark in row
     }
-    return {**content.get(f"relative_fig1_{benchmark}", {}), **figure_4}
+    return {**times.get(f"relative_fig1_{benchmark}", {}), **figure_4}
 
 
 def _printed_name(label: str, names: Iterable[str]) -> str | None:
@@ -161,7 +168,8 @@ def _key(name: str) -> str:
 
 
 @cache
-def _content() -> dict[str, Any]:
+def content() -> dict[str, Any]:
+    """All of `published.json`."""
     text = resources.files("equipoise.benchmark").joinpath("published.json").read_text(encoding="utf-8")
-    content: dict[str, Any] = json.loads(text)
-    return content
+    found: dict[str, Any] = json.loads(text)
+    return found
