@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise.benchmark.records import Baselines, Plan, Record, append_record, write_plan
+from equipoise.benchmark.runs import Run, candidates, entries
 from equipoise.training.task import Metric, Task
 
 QM9 = {
@@ -123,20 +124,18 @@ def make_record(
 def write_run_directory(directory: Path, shape: Shape = Shape(), tasks: Sequence[Task] | None = None) -> Path:
     """A complete run directory: plan, records, and the logs of every run."""
     tasks = qm9_tasks() if tasks is None else tasks
-    write_plan(directory, make_plan(shape, tasks))
-    labels: list[tuple[str, str | None]] = [(method, None) for method in shape.methods]
-    if shape.baselines == "own":
-        labels += [(f"stl:task={task.name}", task.name) for task in tasks]
-    for label, task in labels:
+    plan = make_plan(shape, tasks)
+    write_plan(directory, plan)
+    for label, task in entries(plan):
         for seed in range(shape.seeds):
-            for lr in shape.lrs if seed == 0 else shape.lrs[:1]:
-                _write_run(directory, shape, tasks, label, task, seed, lr)
+            runs = candidates(plan, label, task, seed)
+            for run in runs if seed == 0 else runs[:1]:
+                _write_run(directory, shape, tasks, run)
     return directory
 
 
-def _write_run(
-    directory: Path, shape: Shape, tasks: Sequence[Task], label: str, only: str | None, seed: int, lr: float
-) -> None:
+def _write_run(directory: Path, shape: Shape, tasks: Sequence[Task], run: Run) -> None:
+    label, only, seed, lr = run.method, run.task, run.seed, run.lr
     stream = random.Random(f"{label} {seed} {lr}")
     own = [task for task in tasks if only in (None, task.name)]
     finals = {
@@ -165,6 +164,7 @@ def _write_run(
     base = 0.04 if "nashmtl" not in label else 0.09
     values = {
         **record.__dict__,
+        "run_id": run.run_id,
         "seconds_per_step": base * stream.uniform(0.98, 1.05),
         "peak_memory_mb": 900.0 if "nashmtl" not in label else 1350.0,
         "fallbacks": 3 if label == "nashmtl" else 0,
@@ -176,7 +176,7 @@ def _write_run(
         "data_seconds": (0.03 if label == "famo" else 0.01) * base * shape.steps,
         "evaluation_seconds": 0.3 * base * shape.steps,
     }
-    folder = directory / "runs" / record.run_id
+    folder = directory / "runs" / run.run_id
     write_csv(folder / "epochs.csv", rows)
     write_csv(folder / "steps.csv", _steps(label, [task.name for task in own], stream, shape))
     append_record(directory, Record(**values))

@@ -1,7 +1,9 @@
-"""The report opens in a browser without a network: everything drawn, nothing cut off, nothing asked for."""
+"""The report in a browser without a network: tabs by keyboard, everything drawn, nothing cut off, nothing asked for."""
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-from equipoise.report.build import write_report
+from equipoise.benchmark.records import write_atomically
+from equipoise.benchmark.statistics import summarise
+from equipoise.report.figures import draw
+from equipoise.report.page import page
+from equipoise.report.plots_pictures import pictures
+from equipoise.training.task import Metric, Task
 from report.made_up import assays, write_pictures
 from report.run_directory import Shape, write_run_directory
 
@@ -24,30 +31,49 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PICTURES = ["pictures_1", "pictures_2", "pictures_3"]
-FIGURES = [
-    "changes",
-    "trade_off",
-    *PICTURES,
-    "weights",
-    "groups",
-    "curves",
-    "convergence",
-    "cost",
-    "times",
-    "published",
-]
-MANY_FIGURES = [
-    "spread",
-    "changes",
-    "trade_off",
-    "weights",
-    "groups",
-    "curves",
-    "convergence",
-    "cost",
-    "times",
-]
+TABS = {
+    "Verdict": ["scores"],
+    "Trade-off": ["trade_off", "pairs"],
+    "Per task": ["forest", "changes"],
+    "Weights and groups": ["weights", "groups"],
+    "Conflict": ["conflict"],
+    "Convergence": ["curves", "convergence"],
+    "Cost": ["quality", "cost", "times"],
+    "Pictures": ["pictures_1", "pictures_2", "pictures_3"],
+    "Provenance": ["published"],
+}
+# Plots in the open tab: whether something is drawn in each, and the texts that lie beyond its edges.
+DRAWN = """() => [...document.querySelectorAll('[role=tabpanel].open .plot')].map(plot => {
+    const svg = plot.querySelector('.main-svg');
+    if (!svg) return {drawn: 0, texts: 0, outside: ['nothing drawn'], label: ''};
+    const frame = svg.getBoundingClientRect();
+    const texts = [...plot.querySelectorAll('.main-svg text')].map(t => [t.textContent, t.getBoundingClientRect()])
+        .filter(([, box]) => box.width > 0);
+    const outside = texts.filter(([, box]) => box.left < frame.left - 1 || box.right > frame.right + 1
+        || box.top < frame.top - 1 || box.bottom > frame.bottom + 1).map(([text]) => text);
+    const drawn = plot.querySelectorAll('.trace, .hm image, .bars path, .scatterlayer path').length;
+    return {drawn, texts: texts.length, outside, label: plot.getAttribute('aria-label'), width: frame.width};
+})"""
+CONTRAST = """names => {
+    const light = text => {
+        const parts = text.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+            .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    };
+    const paper = light(getComputedStyle(document.body).backgroundColor);
+    const colour = element => getComputedStyle(element)[element.closest('svg') ? 'fill' : 'color'];
+    return names.map(name => light(colour(document.querySelector(name))))
+        .map(ink => (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05));
+}"""
+
+
+def write_page(directory: Path) -> Path:
+    """The page with its images, and no other files, which take long."""
+    summary = summarise(directory)
+    images = draw(lambda canvas: pictures(summary, directory, canvas), directory)
+    target = directory / "report.html"
+    write_atomically(target, page(summary, directory, images))
+    return target
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +81,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = Shape(methods=("ls", "famo", "go4align:groups=5", "nashmtl+grouped:groups=2"), epochs=6, steps=60)
     directory = write_run_directory(tmp_path_factory.mktemp("run"), shape)
     write_pictures(directory)
-    return write_report(directory)
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    methods = ("ls", "famo", "go4align:groups=5")
-    shape = Shape(methods=methods, seeds=2, epochs=4, steps=20, problem="table")
-    return write_report(write_run_directory(tmp_path_factory.mktemp("many"), shape, assays(90)))
+    return write_page(directory)
 
 
 @pytest.fixture(scope="module")
@@ -78,145 +97,218 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-def opened(
-    browser: Any, report: Path, width: int = 1280, scheme: str = "light"
-) -> tuple[Any, list[str], list[str]]:
-    """The page, what it complained about and what it asked for."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-    page = context.new_page()
-    complaints: list[str] = []
-    requests: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(report.as_uri(), wait_until="networkidle")
-    return page, complaints, requests
+@dataclasses.dataclass
+class Opened:
+    """A page, what it complained about and what it asked for."""
+
+    page: Any
+    complaints: list[str] = dataclasses.field(default_factory=list)
+    requests: list[str] = dataclasses.field(default_factory=list)
+
+    def show(self, tab: str) -> None:
+        self.page.get_by_role("tab", name=tab, exact=True).click()
 
 
-def test_the_page_complains_about_nothing_and_asks_for_nothing(browser: Any, report: Path) -> None:
-    page, complaints, requests = opened(browser, report)
-    assert complaints == []
-    assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
-    assert page.locator("figure").count() == len(FIGURES)
-    assert page.locator("#metrics tbody tr").count() == 11
-    assert page.locator("#ranking tbody tr").count() == 4
-    assert page.locator("td.best").count() >= 11
-    page.context.close()
+@pytest.fixture
+def opened(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    contexts = []
+
+    def open_page(report: Path, width: int = 1280, scheme: str = "light") -> Opened:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        found = Opened(context.new_page())
+        context.route(re.compile("^(?!file:|data:|blob:)"), lambda route: route.abort())
+        found.page.on("console", lambda message: found.complaints.append(message.text))
+        found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+        found.page.on("request", lambda request: found.requests.append(request.url))
+        found.page.on("dialog", lambda dialog: found.complaints.append(dialog.message))
+        found.page.goto(report.as_uri())
+        return found
+
+    yield open_page
+    for context in contexts:
+        context.close()
 
 
-def check_figure(browser: Any, report: Path, name: str) -> None:
-    page, _, _ = opened(browser, report)
-    found = page.evaluate(
-        """name => {
-            const svg = document.querySelector(`#figure-${name} svg`);
-            const frame = svg.getBoundingClientRect(), drawn = svg.getBBox();
-            const texts = [...svg.querySelectorAll('g[id*="-text_"]')].map(g => [g.id, g.getBoundingClientRect()])
-                .filter(([, box]) => box.width > 0);
-            const outside = texts.filter(([, box]) => box.left < frame.left - 1 || box.right > frame.right + 1
-                || box.top < frame.top - 1 || box.bottom > frame.bottom + 1).map(([id]) => id);
-            return {frame: [frame.width, frame.height], drawn: [drawn.width, drawn.height],
-                    texts: texts.length, outside, label: svg.getAttribute('aria-label')};
-        }""",
-        name,
+def check_plots(page: Any) -> int:
+    """Everything in the open tab is drawn and nothing is cut off; how many plots there are."""
+    found = page.evaluate(DRAWN)
+    for plot in found:
+        assert plot["drawn"] > 0, plot
+        assert plot["texts"] > 3, plot
+        assert plot["outside"] == [], plot
+        assert len(plot["label"]) > 40, plot
+        assert plot["width"] > 200, plot
+    return len(found)
+
+
+def test_every_tab_is_reached_by_keyboard_and_shows_its_figures(opened: Any, report: Path) -> None:
+    found = opened(report)
+    page = found.page
+    page.keyboard.press("Tab")  # the button of the theme
+    page.keyboard.press("Tab")
+    plots = 0
+    for place, (title, figures) in enumerate(TABS.items()):
+        assert page.evaluate("document.activeElement.textContent") == title
+        page.keyboard.press("Enter")
+        focused = page.get_by_role("tab", name=title, exact=True)
+        assert focused.get_attribute("aria-selected") == "true"
+        assert focused.get_attribute("tabindex") == "0"
+        assert page.locator("[role=tabpanel]:visible").count() == 1
+        for name in figures:
+            assert page.locator(f"#figure-{name}").is_visible()
+        plots += check_plots(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+        page.keyboard.press("ArrowRight")
+        assert page.locator("[role=tab][tabindex='0']").count() == 1, place
+    assert page.evaluate("document.activeElement.textContent") == "Verdict"  # round
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.textContent") == "Provenance"
+    assert plots == page.locator(".plot").count() > 20
+    assert found.complaints == []
+    assert [url for url in found.requests if not url.startswith(("data:", "blob:"))] == [report.as_uri()]
+
+
+def test_every_figure_has_its_numbers_in_words(opened: Any, report: Path) -> None:
+    page = opened(report).page
+    for figure in page.locator("figure[data-chart]").all():
+        assert len(figure.locator("figcaption").text_content()) > 40
+        assert figure.locator("details table tbody tr").count() > 0
+    summary = page.locator("#figure-scores summary")
+    summary.press("Enter")
+    assert page.locator("#scores-numbers").is_visible()
+
+
+def test_keys_hide_a_method_and_choices_change_the_axes(opened: Any, report: Path) -> None:
+    found = opened(report)
+    found.show("Trade-off")
+    page, marks = found.page, "#figure-pairs .scatterlayer .trace"
+    assert page.locator(marks).count() == 4
+    famo = page.locator("#figure-pairs .key", has_text="famo")
+    famo.press("Enter")
+    assert famo.get_attribute("aria-pressed") == "false"
+    assert page.locator(marks).count() == 3
+    famo.press("Enter")
+    assert page.locator(marks).count() == 4
+    page.locator("#figure-pairs select[data-axis=x]").select_option("cv")
+    assert page.locator("#figure-pairs .g-xtitle").text_content() == "cv: change (%)"
+    assert found.complaints == []
+
+
+def test_a_table_is_sorted_by_keyboard(opened: Any, report: Path) -> None:
+    page = opened(report).page
+    rank = page.locator("#ranking thead th", has_text="mean rank")
+    column = page.locator("#ranking thead th").all_inner_texts().index(rank.inner_text())
+
+    def values() -> list[float]:
+        rows = page.locator("#ranking tbody tr").all()
+        return [
+            float(re.findall(r"[\d.]+", row.locator("th, td").nth(column).inner_text())[0]) for row in rows
+        ]
+
+    rank.locator("button").press("Enter")
+    assert rank.get_attribute("aria-sort") == "ascending"
+    assert values() == sorted(values())
+    rank.locator("button").press("Enter")
+    assert rank.get_attribute("aria-sort") == "descending"
+    assert values() == sorted(values(), reverse=True)
+    assert len(set(values())) > 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_and_the_theme_turns(opened: Any, report: Path, scheme: str) -> None:
+    page = opened(report, scheme=scheme).page
+    names = ["#figure-scores .xtick text", "#figure-scores .g-xtitle text", "figcaption", "td.best", "#theme"]
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    for _ in range(2):
+        contrast = page.evaluate(CONTRAST, names)
+        assert min(contrast) > 4.5, contrast
+        page.locator("#theme").press("Enter")
+    page.get_by_role("tab", name="Cost").click()
+    page.locator("#theme").press("Enter")
+    page.get_by_role("tab", name="Conflict").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before  # kept from tab to tab
+    assert page.evaluate(CONTRAST, ["#figure-conflict .xtick text"])[0] > 4.5
+
+
+def test_on_a_phone_only_tables_and_figures_scroll_sideways(opened: Any, report: Path) -> None:
+    width = 390
+    found = opened(report, width)
+    for tab in TABS:
+        found.show(tab)
+        assert found.page.evaluate("document.documentElement.scrollWidth") <= width, tab
+        assert found.page.evaluate(
+            "[...document.querySelectorAll('[role=tabpanel].open .plot')].every(p => p.clientWidth >= 300)"
+        ), tab
+    assert found.page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 16
+    assert found.complaints == []
+
+
+def test_paper_gets_all_tabs_with_their_figures_in_light_colours(opened: Any, report: Path) -> None:
+    found = opened(report, scheme="dark")
+    paper = found.page.pdf(format="A4")
+    assert paper.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", paper)) >= len(TABS)
+    plots = found.page.locator(".plot")
+    assert plots.count() == found.page.locator(".plot:has(.main-svg)").count()
+    found.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert found.page.locator("[role=tabpanel]:visible").count() == len(TABS)
+    assert found.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    widths = found.page.evaluate(
+        "[...document.querySelectorAll('.plot .main-svg')].map(svg => svg.clientWidth)"
     )
-    assert min(found["frame"] + found["drawn"]) > 100
-    assert found["texts"] > 5
-    assert found["outside"] == []
-    assert len(found["label"]) > 40
-    page.context.close()
+    assert 0 < max(widths) <= 720
+    found.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert found.page.locator("[role=tabpanel]:visible").count() == 1
+    assert found.complaints == []
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_drawn_and_nothing_is_cut_off(browser: Any, report: Path, name: str) -> None:
-    check_figure(browser, report, name)
-
-
-@pytest.mark.parametrize("name", MANY_FIGURES)
-def test_the_figures_of_many_tasks_are_drawn_and_not_cut_off(browser: Any, many: Path, name: str) -> None:
-    check_figure(browser, many, name)
-
-
-def test_many_tasks_have_a_short_table_and_a_link_to_the_long_one(browser: Any, many: Path) -> None:
-    page, complaints, _ = opened(browser, many)
-    assert complaints == []
-    assert page.locator("figure").count() == len(MANY_FIGURES)
+def test_many_tasks_are_drawn_and_have_a_short_table(opened: Any, tmp_path: Path) -> None:
+    shape = Shape(methods=("ls", "famo", "go4align:groups=5"), seeds=2, epochs=4, steps=20, problem="table")
+    found = opened(write_page(write_run_directory(tmp_path, shape, assays(60))))
+    page = found.page
     assert page.locator("#metrics tbody tr").count() == 4
-    page.locator("a[href='metrics.csv']").first.wait_for()
-    assert (many.parent / "metrics.csv").is_file()
-    heights = page.evaluate(
-        "[...document.querySelectorAll('figure svg')].map(svg => svg.getBoundingClientRect().height)"
-    )
-    assert max(heights) < 1500
-    page.context.close()
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_every_tile_is_an_image(browser: Any, report: Path, name: str) -> None:
-    page, _, _ = opened(browser, report)
-    count = page.evaluate(
-        """async name => {
-            const found = [...document.querySelectorAll(`#figure-${name} svg image`)];
-            await Promise.all(found.map(image => image.decode ? image.decode() : null));
-            return found.filter(image => image.getBoundingClientRect().width > 40).length;
-        }""",
-        name,
-    )
-    bars = 1 if name == "pictures_2" else 0  # the colours of its scale
-    assert count == 3 * (2 + 4) + bars
-    page.context.close()
-
-
-@pytest.mark.parametrize("name", ["changes", "weights", "groups"])
-def test_heat_maps_have_many_colours(browser: Any, report: Path, name: str) -> None:
-    page, _, _ = opened(browser, report)
-    colours = page.evaluate(
-        """async name => {
-            const count = async element => {
-                const image = new Image();
-                image.src = element.getAttribute('xlink:href');
-                await image.decode();
-                const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
-                const pen = canvas.getContext('2d');
-                pen.drawImage(image, 0, 0);
-                const data = pen.getImageData(0, 0, canvas.width, canvas.height).data;
-                const seen = new Set();
-                for (let k = 0; k < data.length; k += 4) seen.add(data.slice(k, k + 4).join());
-                return seen.size;
-            };
-            return Promise.all([...document.querySelectorAll(`#figure-${name} svg image`)].map(count));
-        }""",
-        name,
-    )
-    assert len(colours) >= {"changes": 1, "weights": 3, "groups": 4}[name]
-    assert max(colours) > 10
-    assert min(colours) >= 2
-    page.context.close()
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-def test_only_tables_and_figures_scroll_sideways(browser: Any, report: Path, width: int) -> None:
-    page, _, _ = opened(browser, report, width)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 16
-    page.context.close()
-
-
-def test_text_is_readable_in_light_and_dark(browser: Any, report: Path) -> None:
-    for scheme in ("light", "dark"):
-        page, _, _ = opened(browser, report, scheme=scheme)
-        contrast = page.evaluate(
-            """() => {
-                const light = text => {
-                    const parts = text.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
-                        .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-                    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-                };
-                const paper = light(getComputedStyle(document.body).backgroundColor);
-                const label = document.querySelector('#figure-cost svg g[id*="-text_"] g');
-                const colour = name => getComputedStyle(document.querySelector(name)).color;
-                const inks = [getComputedStyle(label).fill, colour('figcaption'), colour('td.best')];
-                return inks.map(light).map(ink => (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05));
-            }"""
+    assert page.locator("a[href='metrics.csv']").count() == 1
+    for tab in ("Per task", "Weights and groups", "Convergence"):
+        found.show(tab)
+        assert check_plots(page) > 1
+        assert (
+            page.evaluate("Math.max(...[...document.querySelectorAll('.plot')].map(p => p.clientHeight))")
+            < 1500
         )
-        assert min(contrast) > 4.5, (scheme, contrast)
-        page.context.close()
+    assert found.complaints == []
+
+
+def test_names_are_words_and_do_nothing(opened: Any, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    tasks = (
+        Task(evil, (Metric(evil, False, "<b>"),)),
+        Task("<a href='https://example.org'>go</a>", (Metric("%{x}", True, ""),)),
+        Task("@ink", (Metric("@ink", True, ""),)),
+    )
+    shape = Shape(methods=("ls", "famo"), seeds=2, epochs=2, steps=4, problem="toy")
+    found = opened(write_page(write_run_directory(tmp_path, shape, tasks)))
+    for tab in found.page.locator("[role=tab]").all_inner_texts():
+        found.show(tab)
+    found.show("Per task")
+    texts = found.page.locator("#figure-forest .ytick text").all_text_contents()
+    assert evil in texts
+    assert found.page.locator("a[href*='example.org'], img").count() == 0
+    assert found.complaints == []
+    assert [url for url in found.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_every_tile_is_an_image(opened: Any, report: Path) -> None:
+    found = opened(report)
+    found.show("Pictures")
+    for name in TABS["Pictures"]:
+        count = found.page.evaluate(
+            """async name => {
+                const found = [...document.querySelectorAll(`#figure-${name} svg image`)];
+                await Promise.all(found.map(image => image.decode ? image.decode() : null));
+                return found.filter(image => image.getBoundingClientRect().width > 40).length;
+            }""",
+            name,
+        )
+        bars = 1 if name == "pictures_2" else 0  # the colours of its scale
+        assert count == 3 * (2 + 4) + bars

@@ -167,7 +167,7 @@ def test_there_is_a_grid_per_task_with_input_truth_and_predictions(report: Path)
         assert len(images(text)) >= 6 * 4
     assert "hatched: unlabelled" in figure(html, "pictures_1")
     assert "Mean absolute error on these tiles only: ls" in figure(html, "pictures_2")
-    assert len(html) < 3e6
+    assert len(html) < 8e6
 
 
 def test_the_colours_of_the_page_are_those_of_the_labels(report: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_page_of_large_pictures_stays_small(tmp_path: Path) -> None:
     directory = write_run(tmp_path, shape)
     write_pictures(directory, tiles=1, size=(288, 384))
     html = write_report(directory).read_text()
-    assert len(html) < 4e6  # with noise, which does not compress
+    assert len(html) < 9e6  # 5 MB are the script that draws, and the images are full of noise
     for place in (1, 2, 3):
         (left,) = re.findall(r"Not shown, for want of room[^:]*: (\w+)\.", figure(html, f"pictures_{place}"))
         assert left in {method.split(":")[0] for method in methods}

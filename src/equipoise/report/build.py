@@ -8,7 +8,7 @@ from equipoise.benchmark.records import Baselines, write_atomically
 from equipoise.benchmark.statistics import summarise
 
 from .cells import latex, markdown
-from .export import METRICS_FILE, metrics_csv
+from .export import EVIDENCE_FILE, METRICS_FILE, evidence_json, metrics_csv
 from .figures import draw_figures
 from .page import page
 from .tables import metric_table, published_table, ranking_table
@@ -16,7 +16,9 @@ from .times import time_table
 
 
 def write_report(directory: Path, *, baselines: Baselines | None = None) -> Path:
-    """Write `metrics.csv`, `table.md`, `table.tex`, `figures/` and `report.html` into a run directory, complete or not.
+    """Write `report.html`, `table.md`, `table.tex`, `metrics.csv`, `evidence.json` and `figures/` into a run directory.
+
+    It may be complete or not.
 
     Args:
         directory: with `plan.json` and at least one line in `records.jsonl`.
@@ -27,16 +29,17 @@ def write_report(directory: Path, *, baselines: Baselines | None = None) -> Path
 
     Raises:
         RunDirectoryError: where there is nothing to report on.
-        ImportError: without matplotlib; names what to install.
+        ImportError: without matplotlib or plotly; names what to install.
         OSError: where the directory cannot be written to.
     """
     summary = summarise(directory, baselines=baselines)
     write_atomically(directory / METRICS_FILE, metrics_csv(summary))
+    write_atomically(directory / EVIDENCE_FILE, evidence_json(summary))
     drawings = draw_figures(summary, directory)
     found = (ranking_table(summary), metric_table(summary), time_table(summary), published_table(summary))
     tables = [table for table in found if table and table.rows]
     write_atomically(directory / "table.md", "\n".join(map(markdown, tables)))
     write_atomically(directory / "table.tex", "\n".join(map(latex, tables)))
     target = directory / "report.html"
-    write_atomically(target, page(summary, drawings))
+    write_atomically(target, page(summary, directory, drawings))
     return target

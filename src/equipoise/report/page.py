@@ -1,25 +1,30 @@
-"""One self-contained HTML page of a run directory: opens offline and asks no host for anything."""
+"""The page of a run directory: which tab holds what."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
+from pathlib import Path
 
-from equipoise.benchmark.records import Record
+from equipoise.benchmark.evidence import evidence
 from equipoise.benchmark.summary import Summary
 
-from .cells import Cell, Table
+from . import charts_changes, charts_conflict, charts_curves, charts_forest, charts_weights
+from .charts_cost import cost, time_split
+from .charts_published import beside_published
+from .charts_quality import quality
+from .charts_trade_off import pairs, trade_off
 from .export import METRICS_FILE
 from .figures import Drawing
+from .interactive import Chart
+from .markup import picture, prose, table
+from .provenance import open_ends, provenance
+from .shell import Tab, shell
 from .tables import metric_table, published_table, ranking_table
 from .times import time_table
 from .verdict import verdict
-from .wording import counted, number
+from .wording import counted
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _ALL_METRICS = (
     '<p class="file">Every metric of every run, with its single-task value: '
     f'<a href="{METRICS_FILE}">{METRICS_FILE}</a>, beside this page.</p>'
@@ -29,42 +34,57 @@ _SOURCES = {
     "published": "published single-task numbers",
     "none": "no single-task runs asked for",
 }
-_LISTED = 20  # runs that are not finished; the others are counted
+_PICTURES = "pictures_"  # how the names of figures of images begin
 
 
-def page(summary: Summary, drawings: Sequence[Drawing]) -> str:
+def page(summary: Summary, directory: Path, drawings: Sequence[Drawing]) -> str:
     """The whole page as HTML.
 
     Args:
         summary: of the run directory.
-        drawings: in the order of the page.
+        directory: with the logs of the runs.
+        drawings: of which the images are shown; the other ones are drawn anew, to be pointed at.
+
+    Raises:
+        ImportError: without plotly; names what to install.
     """
-    style = resources.files("equipoise.report").joinpath("page.css").read_text(encoding="utf-8")
-    plan = summary.plan
-    shown = {drawing.name: drawing for drawing in drawings}
-    ours = [drawing for name, drawing in shown.items() if name not in ("published", "times")]
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        f"<title>{escape(plan.problem)}, {escape(plan.preset)}: Equipoise report</title>",
-        f"<style>{style}</style></head><body>",
-        _header(summary),
-        _section("Result", *map(_table, (ranking_table(summary), metric_table(summary))), _ALL_METRICS),
-        _section("Figures", *map(_figure, ours)) if ours else "",
-        _times(summary, shown.get("times")),
-        _published(summary, shown.get("published")),
-        _open_ends(summary),
-        _provenance(summary),
-        "</body></html>",
-    ]
-    return "\n".join(part for part in parts if part) + "\n"
+    plan, found = summary.plan, evidence(summary)
+    images = [picture(drawing) for drawing in drawings if drawing.name.startswith(_PICTURES)]
+    said = "".join(f"<p>{prose(sentence)}</p>" for sentence in verdict(summary)[1:])
+    results = (said, charts_forest.scores(summary, found), *_tables(summary))
+    tasks = (
+        charts_changes.spread(summary),
+        charts_forest.forest(summary, found),
+        charts_changes.changes(summary),
+    )
+    weights = (charts_weights.weights(summary, directory), charts_weights.groups(summary, directory))
+    conflict = (charts_conflict.conflict(summary, directory), charts_conflict.fidelity(summary, directory))
+    curves = (charts_curves.curves(summary, directory), charts_curves.convergence(summary))
+    tabs = (
+        Tab("verdict", "Verdict", _some(*results)),
+        Tab("trade-off", "Trade-off", _some(trade_off(summary, found), pairs(summary))),
+        Tab("tasks", "Per task", _some(*tasks)),
+        Tab("weights", "Weights and groups", _some(*weights)),
+        Tab("conflict", "Conflict", _some(*conflict)),
+        Tab("convergence", "Convergence", _some(*curves)),
+        Tab(
+            "cost",
+            "Cost",
+            _some(quality(summary, found), cost(summary), time_split(summary), _times(summary)),
+        ),
+        Tab("pictures", "Pictures", _some(*images)),
+        Tab("provenance", "Provenance", _some(open_ends(summary), *_published(summary), provenance(summary))),
+    )
+    return shell(f"{plan.problem}, {plan.preset}: Equipoise report", _header(summary), tabs)
+
+
+def _some(*parts: str | Chart | None) -> tuple[str | Chart, ...]:
+    return tuple(part for part in parts if part)
 
 
 def _header(summary: Summary) -> str:
     plan = summary.plan
-    lead, *others = verdict(summary)
+    lead = verdict(summary)[0]
     facts = [
         counted(len(plan.tasks), "task"),
         *([counted(len(plan.metrics), "metric")] if len(plan.metrics) != len(plan.tasks) else []),
@@ -80,119 +100,22 @@ def _header(summary: Summary) -> str:
     return (
         f"<header><h1>Balancing {escape(plan.problem)}, preset {escape(plan.preset)}</h1>"
         f'<ul class="facts">{"".join(items)}</ul>'
-        f'<p class="lead">{_prose(lead)}</p><p>{_prose(" ".join(others))}</p></header>'
+        f'<p class="lead">{prose(lead)}</p></header>'
     )
 
 
-def _section(title: str, *parts: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>\n{''.join(parts)}</section>"
-
-
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in table.header)
-    body = "".join(
-        f'<tr><th scope="row">{_breakable(row[0].text)}</th>{"".join(map(_cell, row[1:]))}</tr>'
-        for row in table.rows
-    )
-    notes = "".join(f"<li>{_prose(note)}</li>" for note in table.notes)
-    return (
-        f'<h3>{escape(table.title)}</h3><div class="scroll" tabindex="0"><table id="{table.name}">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n"
-        f'<ul class="notes">{notes}</ul>\n'
-    )
-
-
-def _breakable(name: str) -> str:
-    return re.sub(r"([:+_,-])", r"<wbr>\1", escape(name)).replace(" ↓", "&nbsp;↓").replace(" ↑", "&nbsp;↑")
-
-
-def _prose(text: str) -> str:
-    return escape(text).replace(" %", "&nbsp;%").replace(" ± ", "&nbsp;±&nbsp;")
-
-
-def _cell(cell: Cell) -> str:
-    classes = " ".join(["best"] * cell.best + ["not-learnt"] * cell.not_learnt)
-    return f"<td{f' class={classes!r}' if classes else ''}>{escape(cell.marked)}</td>"
-
-
-def _figure(drawing: Drawing) -> str:
-    size = f"max-width:{drawing.width}px;min-width:{round(0.8 * drawing.width)}px"
-    return (
-        f'<figure id="figure-{drawing.name}"><h3>{escape(drawing.title)}</h3>'
-        f'<div class="scroll" tabindex="0"><div class="drawing" style="{size}">{drawing.svg}</div></div>'
-        f"<figcaption>{_prose(drawing.caption)}</figcaption></figure>\n"
-    )
-
-
-def _published(summary: Summary, drawing: Drawing | None) -> str:
-    table = published_table(summary)
-    if table is None:
-        return ""
-    return _section("Published numbers", _figure(drawing) if drawing else "", _table(table))
-
-
-def _times(summary: Summary, drawing: Drawing | None) -> str:
+def _tables(summary: Summary) -> tuple[str, ...]:
     if not summary.methods:
-        return ""
-    return _section("Where the time goes", _figure(drawing) if drawing else "", _table(time_table(summary)))
+        return ()
+    shown = (ranking_table(summary), metric_table(summary))
+    return (*(table(one, sortable=True) for one in shown if one.rows), _ALL_METRICS)
 
 
-def _open_ends(summary: Summary) -> str:
-    parts = []
-    if summary.failed:
-        parts.append("<h3>Failed runs</h3>")
-        parts += [
-            f"<p><code>{escape(record.run_id)}</code></p><pre>{escape(record.error or 'no message')}</pre>"
-            for record in summary.failed
-        ]
-    if summary.missing:
-        lines = [*summary.missing[:_LISTED]]
-        lines += [f"{len(summary.missing) - _LISTED} more"] * (len(summary.missing) > _LISTED)
-        items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-        parts.append(f"<h3>Not finished</h3><ul>{items}</ul>")
-        parts.append("<p>The command under provenance, with <code>--resume</code>, runs what is left.</p>")
-    return _section("Failed and missing runs", *parts) if parts else ""
+def _times(summary: Summary) -> str:
+    found = time_table(summary)
+    return table(found, sortable=True) if found.rows else ""
 
 
-def _provenance(summary: Summary) -> str:
-    plan, records = summary.plan, summary.records
-    hours = sum(record.seconds for record in records) / 3600
-    facts = {
-        "command": f"<code>{escape(plan.command)}</code>",
-        "source": f"<code>{escape(plan.git or 'not under git')}</code>",
-        "versions": escape(", ".join(f"{name} {value}" for name, value in plan.versions.items())),
-        "seeds": escape(", ".join(map(str, plan.seeds))),
-        "learning rates": escape(
-            ", ".join(f"{lr:g}" for lr in plan.lrs)
-            + ("; the best on the validation part of the first seed is used" if len(plan.lrs) > 1 else "")
-        ),
-        "runs": f"{len(records)} recorded, {hours:.2f} hours of training",
-        "started": escape(min((r.started for r in records if r.started), default="unknown")),
-        "parameters": escape(", ".join(sorted({f"{r.parameters:,}" for r in records if r.parameters}))),
-    }
-    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items())
-    settings = escape(json.dumps(dict(plan.config), indent=1))
-    return _section(
-        "Provenance",
-        f"<dl>{items}</dl>",
-        f"<details><summary>Settings of the plan</summary><pre>{settings}</pre></details>",
-        f"<details><summary>All {len(records)} runs</summary>{_table(_run_table(records))}</details>",
-    )
-
-
-def _run_table(records: Sequence[Record]) -> Table:
-    header = ("run", "status", "validation score", "best epoch", "epochs", "steps", "seconds", "fallbacks")
-    rows = tuple(
-        (
-            Cell(record.run_id),
-            Cell(record.status),
-            Cell(number(record.validation_score, 3)),
-            Cell(str(record.best_epoch)),
-            Cell(str(record.epochs)),
-            Cell(str(record.steps)),
-            Cell(number(record.seconds, 1)),
-            Cell(str(record.fallbacks)),
-        )
-        for record in records
-    )
-    return Table("runs", "Runs", header, rows, ("Validation score: lower is better.",))
+def _published(summary: Summary) -> tuple[Chart | str | None, ...]:
+    found = published_table(summary)
+    return (beside_published(summary), table(found)) if found else ()

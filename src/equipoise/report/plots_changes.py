@@ -17,7 +17,7 @@ SHOWN_ENDS = 20  # of many metrics, so many with the largest gain and as many wi
 _DARKEST = (
     0.95  # of the cells are lighter than the darkest colour, so that one wild cell does not whiten the others
 )
-_TICKS = (3, 10, 30, 100, 300, 1000, 3000, 10000)
+TICKS = (3, 10, 30, 100, 300, 1000, 3000, 10000)
 _MEANING = (
     "a minus (blue) is better than single-task, a plus (red) worse, whatever the metric's direction. Methods from left "
     "to right by Δm."
@@ -86,7 +86,7 @@ def spread(summary: Summary, canvas: Canvas) -> Plot | None:
     axes = figure.subplots()
     names, look = short_labels(summary.plan.methods), looks(summary)
     for place, row in enumerate(rows):
-        distribution(axes, place, [_bend(v) for v in _finite(row)], look[row.method].colour)
+        distribution(axes, place, [bend(v) for v in _finite(row)], look[row.method].colour)
         text = f"{100 * fmean(value < 0 for value in _finite(row)):.0f} % better"
         axes.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     axes.axvline(0, color=INK, linewidth=1)
@@ -111,18 +111,18 @@ def _finite(row: MethodSummary) -> list[float]:
 
 def _bent_axis(axes: Any) -> None:
     low, high = axes.get_xlim()
-    ticks = [v for v in (*(-t for t in reversed(_TICKS)), 0, *_TICKS) if low <= _bend(v) <= high]
-    axes.set_xticks([_bend(v) for v in ticks], [number(v, sign=v != 0) for v in ticks])
+    ticks = [v for v in (*(-t for t in reversed(TICKS)), 0, *TICKS) if low <= bend(v) <= high]
+    axes.set_xticks([bend(v) for v in ticks], [number(v, sign=v != 0) for v in ticks])
 
 
 def _signed_heat_map(axes: Any, table: list[list[float]], marks: list[list[bool]]) -> Any:
-    bent = [[_bend(value) for value in row] for row in table]
+    bent = [[bend(value) for value in row] for row in table]
     sizes = [abs(v) for row in bent for v in row if math.isfinite(v)]
-    limit = max(quantile(sizes, _DARKEST) if sizes else 0.0, _bend(30))
+    limit = max(quantile(sizes, _DARKEST) if sizes else 0.0, bend(30))
     image = axes.imshow(bent, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     for y, (row, flags) in enumerate(zip(table, marks, strict=True)):
         for x, (value, flag) in enumerate(zip(row, flags, strict=True)):
-            strong = math.isfinite(value) and abs(_bend(value)) > 0.68 * limit
+            strong = math.isfinite(value) and abs(bend(value)) > 0.68 * limit
             colour = "white" if strong else "black" if math.isfinite(value) else INK
             axes.text(x, y, _cell_text(value, flag), ha="center", va="center", color=colour, fontsize=9)
     bare(axes)
@@ -136,18 +136,18 @@ def _cell_text(value: float, not_learnt: bool) -> str:
 
 def _signed_colour_bar(figure: Any, axes: Any, image: Any) -> None:
     limit = image.norm.vmax
-    ticks = [tick for tick in _TICKS if _bend(tick) <= limit and (tick > 3 or limit < _bend(300))]
+    ticks = [tick for tick in TICKS if bend(tick) <= limit and (tick > 3 or limit < bend(300))]
     values = [*(-tick for tick in reversed(ticks)), 0, *ticks]
     inch = 1 / figure.get_figheight()
     bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, anchor=(0, 1), shrink=min(1, 5 * inch))
     bar.set_ticks(
-        [_bend(value) for value in values], labels=[number(value, sign=value != 0) for value in values]
+        [bend(value) for value in values], labels=[number(value, sign=value != 0) for value in values]
     )
     bar.set_label("change (%)")
     bar.outline.set_visible(False)
 
 
-def _bend(percent: float) -> float:
+def bend(percent: float) -> float:
     """Linear up to about 10 %, logarithmic beyond, so that +300 % does not drown -8 %."""
     return math.asinh(percent / 10)
 

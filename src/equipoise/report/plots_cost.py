@@ -42,7 +42,7 @@ def cost(summary: Summary, canvas: Canvas) -> Plot | None:
     names = short_labels(summary.plan.methods)
     axes[0].set_yticks(range(len(rows)), [names[row.method] for row in rows])
     alt = f"Bars with numbers for {len(rows)} methods: {', '.join(title for title, *_ in panels)}."
-    return Plot("cost", "What a step costs", _cost_caption(unit, any(published)), figure, alt)
+    return Plot("cost", "What a step costs", cost_caption(unit, any(published)), figure, alt)
 
 
 def time_split(summary: Summary, canvas: Canvas) -> Plot | None:
@@ -69,7 +69,13 @@ def time_split(summary: Summary, canvas: Canvas) -> Plot | None:
     return Plot("times", "Seconds of a run", caption, figure, alt)
 
 
-def _cost_caption(unit: float | None, published: bool) -> str:
+def cost_caption(unit: float | None, published: bool) -> str:
+    """How to read the costs.
+
+    Args:
+        unit: seconds of a step of equal weights, where known.
+        published: whether published times are shown too.
+    """
     base = f" {UNIT} takes {number(unit * 1000, 1)} ms a step." if unit else ""
     other = (
         " Published: time of an epoch on one A100, GO4Align (NeurIPS 2024), figures 1 and 4, with another network and "

@@ -8,24 +8,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from equipoise.benchmark.logs import validations
-from equipoise.benchmark.records import Record
 from equipoise.benchmark.summary import Summary
-from equipoise.training.task import Metric
 
-from .grouping import Kind, has_many, kinds, quantile
+from .grouping import has_many, kinds
+from .learning import QUANTILES, SINGLE_TASK, Curves, of_kind, of_metric, read_curves
 from .style import INK, Canvas, Plot, log_ticks, looks
-from .wording import metric_title, ranked, short_labels
+from .wording import metric_title, short_labels
 
-Curves = dict[str, dict[int, float]]  # metric -> epoch -> value
-_SINGLE_TASK = "single-task"
-_QUANTILES = {"tenth best": 0.9, "median": 0.5, "tenth worst": 0.1}  # as shares of a higher-is-better metric
 _BASELINE_LOOK = {"color": INK, "linestyle": (0, (1, 1.5)), "linewidth": 1.2}
 
 
 def curves(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
     """Validation metric over epochs: a panel per metric, a line per method."""
-    read = _read(summary, directory)
+    read = read_curves(summary, directory)
     if not any(any(runs) for runs in read.values()):
         return None
     if has_many(summary.plan):
@@ -37,7 +32,7 @@ def curves(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     drawn: dict[str, Any] = {}
     for panel, metric in zip(panels, metrics, strict=False):
-        drawn |= _panel(panel, summary, _of_metric(read, metric))
+        drawn |= _panel(panel, summary, of_metric(read, metric))
         _finish_panel(panel, metric_title(metric))
     for panel in panels[len(metrics) :]:
         panel.set_visible(False)
@@ -54,11 +49,11 @@ def curves(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
 def _of_many(summary: Summary, read: Mapping[str, list[Curves]], canvas: Canvas) -> Plot:
     found = kinds(summary.plan)
     figure = canvas(9.4, 2.3 * len(found) + 0.6 + 0.22 * math.ceil((len(read) + 1) / 5))
-    grid = figure.subplots(len(found), len(_QUANTILES), squeeze=False, sharex=True)
+    grid = figure.subplots(len(found), len(QUANTILES), squeeze=False, sharex=True)
     drawn: dict[str, Any] = {}
     for panels, kind in zip(grid, found, strict=True):
-        for panel, (name, share) in zip(panels, _QUANTILES.items(), strict=True):
-            drawn |= _panel(panel, summary, _of_kind(read, kind, share))
+        for panel, (name, share) in zip(panels, QUANTILES.items(), strict=True):
+            drawn |= _panel(panel, summary, of_kind(read, kind, share))
             _finish_panel(panel, f"{metric_title(kind.metric)}: {name}")
     figure.supxlabel("epoch", fontsize=9.5)
     figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=5)
@@ -71,53 +66,11 @@ def _of_many(summary: Summary, read: Mapping[str, list[Curves]], canvas: Canvas)
     return Plot("curves", "Learning curves over all tasks", caption, figure, alt)
 
 
-def _read(summary: Summary, directory: Path) -> dict[str, list[Curves]]:
-    """Label -> the curves of its runs; the single-task runs of one seed count as one run of all tasks."""
-    metrics = summary.plan.metrics
-    read = {row.method: [_curves_of(directory, run, metrics) for run in row.runs] for row in ranked(summary)}
-    joined: dict[int, Curves] = {}
-    for task in summary.plan.tasks:
-        for run in summary.baseline_runs[task.name]:
-            joined.setdefault(run.seed, {}).update(_curves_of(directory, run, task.metrics))
-    return {**read, _SINGLE_TASK: list(joined.values())}
-
-
-def _curves_of(directory: Path, run: Record, metrics: Sequence[Metric]) -> Curves:
-    names = [metric.name for metric in metrics]
-    epochs, found = validations(directory, run.run_id, names)
-    return {
-        name: dict(zip(epochs, curve, strict=True)) for name, curve in zip(names, found, strict=True) if curve
-    }
-
-
-def _of_metric(read: Mapping[str, list[Curves]], metric: Metric) -> dict[str, list[dict[int, float]]]:
-    return {label: [run[metric.name] for run in runs if metric.name in run] for label, runs in read.items()}
-
-
-def _of_kind(read: Mapping[str, list[Curves]], kind: Kind, share: float) -> dict[str, list[dict[int, float]]]:
-    """A quantile over the metrics, at the epochs that all of them have."""
-    share = share if kind.metric.higher_is_better else 1 - share
-    lines: dict[str, list[dict[int, float]]] = {}
-    for label, runs in read.items():
-        whole = [
-            [run[name] for name in kind.names] for run in runs if all(name in run for name in kind.names)
-        ]
-        lines[label] = [
-            {epoch: quantile([curve[epoch] for curve in curves], share) for epoch in _common(curves)}
-            for curves in whole
-        ]
-    return lines
-
-
-def _common(curves: Sequence[Mapping[int, float]]) -> list[int]:
-    return sorted(set.intersection(*(set(curve) for curve in curves)))
-
-
 def _panel(panel: Any, summary: Summary, lines: Mapping[str, list[dict[int, float]]]) -> dict[str, Any]:
     look, names = looks(summary), short_labels(summary.plan.methods)
     handles = {}
     for label, runs in lines.items():
-        own = label == _SINGLE_TASK
+        own = label == SINGLE_TASK
         style = _BASELINE_LOOK if own else {"color": look[label].colour, "linestyle": look[label].dash}
         handles[label if own else names[label]] = _line(panel, [run for run in runs if run], style)
     return {name: handle for name, handle in handles.items() if handle is not None}

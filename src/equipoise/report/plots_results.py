@@ -23,7 +23,7 @@ def trade_off(summary: Summary, canvas: Canvas) -> Plot | None:
     axes = figure.subplots()
     names, look, many = short_labels(summary.plan.methods), looks(summary), has_many(summary.plan)
     for row in rows:
-        height, worst = _worst(row.changes, many=many)
+        height, worst = worst_change(row.changes, many=many)
         label = names[row.method] if many else f"{names[row.method]} ({worst})"
         _mark(axes, row.delta_m, height, look[row.method], label)
     axes.grid(True)
@@ -46,8 +46,8 @@ def trade_off(summary: Summary, canvas: Canvas) -> Plot | None:
     return Plot("trade_off", "Average against the worst-off task", caption, figure, alt)
 
 
-def _worst(changes: Mapping[str, float], *, many: bool) -> tuple[float, str]:
-    """The change that is drawn, and the name of its metric."""
+def worst_change(changes: Mapping[str, float], *, many: bool) -> tuple[float, str]:
+    """The change of the worst-off metric and its name; of many metrics the change that 95 % stay below, and no name."""
     if many:
         return quantile(list(changes.values()), 0.95), ""
     name = max(changes, key=lambda name: changes[name])
@@ -108,13 +108,19 @@ def beside_published(summary: Summary, canvas: Canvas) -> Plot | None:
     axes.set_ylim(-0.6, len(pairs) - 0.4)
     axes.set_xlabel("Δm (%)   ← better")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    other = ", with other single-task networks to compare with" if summary.baseline.source == "own" else ""
-    caption = (
-        f"Another budget: published, {known.budget}; ours as the plan says{other}. Not a reproduction: look at the "
-        "order of the methods, not at the distance of the marks."
-    )
     alt = f"Two marks for each of {len(pairs)} methods: Δm of this run and the published one, as in the table below."
-    return Plot("published", "Beside the published numbers (another budget)", caption, figure, alt)
+    return Plot(
+        "published", "Beside the published numbers (another budget)", published_caption(summary), figure, alt
+    )
+
+
+def published_caption(summary: Summary) -> str:
+    """What to keep in mind beside published numbers."""
+    other = ", with other single-task networks to compare with" if summary.baseline.source == "own" else ""
+    return (
+        f"Another budget: published, {published(summary.plan.problem).budget}; ours as the plan says{other}. Not a "
+        "reproduction: look at the order of the methods, not at the distance of the marks."
+    )
 
 
 def _epochs(axes: Any, place: int, epochs: Sequence[float], colour: str) -> None:

@@ -31,7 +31,7 @@ def weights(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
     if not shown:
         return None
     if len(tasks) > MANY:
-        order = _by_share(list(shown.values()))
+        order = by_share(list(shown.values()))
         shown = {n: replace(h, shares=[h.shares[task] for task in order]) for n, h in shown.items()}
         tasks = [tasks[task] for task in order]
     columns = min(2, len(shown))
@@ -49,7 +49,7 @@ def weights(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
     figure.supxlabel("training step", fontsize=9.5)
     _share_bar(figure, image, panels, limit)
     alt = f"Heat maps of {len(tasks)} tasks over training steps for {', '.join(shown)}."
-    caption = _weight_caption(histories) + _order_caption(tasks)
+    caption = weight_caption(histories) + order_caption(tasks)
     return Plot("weights", "Task weights over training", caption, figure, alt)
 
 
@@ -65,7 +65,7 @@ def groups(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
     if not found:
         return None
     if len(tasks) > MANY:
-        found = {name: _by_group(history) for name, history in found.items()}
+        found = {name: by_group(history) for name, history in found.items()}
     figure = canvas(9.4, max(_height(tasks) + 0.9, 1.6) * len(found) + 0.3)
     panels = figure.subplots(len(found), 2, squeeze=False, sharey=True)
     for (left, right), (name, history) in zip(panels, found.items(), strict=True):
@@ -86,7 +86,7 @@ def groups(summary: Summary, directory: Path, canvas: Canvas) -> Plot | None:
     return Plot("groups", "Which tasks are grouped, and what the groups weigh", caption, figure, alt)
 
 
-def _by_share(histories: Sequence[WeightHistory]) -> list[int]:
+def by_share(histories: Sequence[WeightHistory]) -> list[int]:
     """Places of the tasks, from the largest share of the weights to the smallest, by the mean over the methods."""
     logs = [
         [math.log(v) for history in histories for v in history.shares[task] if v > 0]
@@ -96,7 +96,7 @@ def _by_share(histories: Sequence[WeightHistory]) -> list[int]:
     return sorted(range(len(means)), key=lambda task: -means[task])
 
 
-def _by_group(history: GroupHistory) -> GroupHistory:
+def by_group(history: GroupHistory) -> GroupHistory:
     """The same with the tasks in the order of their mean group."""
     means = [fmean(row) for row in history.assignment]
     order = sorted(range(len(means)), key=lambda task: means[task])
@@ -138,7 +138,8 @@ def _share_bar(figure: Any, image: Any, panels: Any, limit: float) -> None:
     bar.outline.set_visible(False)
 
 
-def _weight_caption(histories: Mapping[str, WeightHistory | None]) -> str:
+def weight_caption(histories: Mapping[str, WeightHistory | None]) -> str:
+    """How to read the weights, and which methods are not shown."""
     equal = [name for name, history in histories.items() if history and history.is_equal]
     absent = [name for name, history in histories.items() if history is None]
     return (
@@ -219,7 +220,8 @@ def _name_tasks(panel: Any, tasks: Sequence[str]) -> None:
         panel.set_yticks(range(len(tasks)), tasks, fontsize=8.5 if len(tasks) <= 20 else 7)
 
 
-def _order_caption(tasks: Sequence[str]) -> str:
+def order_caption(tasks: Sequence[str]) -> str:
+    """The order of many tasks; nothing where there are few."""
     if len(tasks) <= MANY:
         return ""
     return (

@@ -1,0 +1,206 @@
+"""Interactive figures of what the methods did on the way: task weights and groups."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, median_high
+
+from equipoise.benchmark.summary import Summary
+
+from .grouping import MANY
+from .histories import GroupHistory, WeightHistory, group_history, weight_history
+from .interactive import Chart, Panel, Values, axis, layout, names, numbers
+from .plots_training import by_group, by_share, order_caption, weight_caption
+from .wording import number, ranked, short_labels
+
+_DIVERGING = [[0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#f7f7f7"], [0.75, "#f4a582"], [1, "#b2182b"]]
+_FEW_BINS = 24  # of more tasks than can be named
+_TICKS = {
+    2.0: (1.2, 1.5),
+    5.0: (1.5, 3),
+    30.0: (3, 10, 20),
+    math.inf: (10, 100, 1000),
+}  # up to this limit -> shares
+
+_GROUPS = (
+    "Groups: tasks of one colour are in one group at that step and share one weight. Groups are numbered by "
+    "weight, 1 being the heaviest: anew at every step, or by their mean where they never change. Beside them the "
+    "weight itself, on a logarithmic scale. First seed; of neighbouring steps the most frequent group and the "
+    "geometric mean weight are drawn."
+)
+
+
+def weights(summary: Summary, directory: Path) -> Chart | None:
+    """Shares of the task weights over steps, a panel per method; None where all weights are equal or not logged."""
+    tasks = [task.name for task in summary.plan.tasks]
+    short = short_labels(summary.plan.methods)
+    histories = {
+        short[row.method]: weight_history(directory, row.runs[0].run_id, tasks) for row in ranked(summary)
+    }
+    shown = {name: history for name, history in histories.items() if history and not history.is_equal}
+    if not shown:
+        return None
+    if len(tasks) > MANY:
+        order = by_share(list(shown.values()))
+        shown = {n: replace(h, shares=[h.shares[task] for task in order]) for n, h in shown.items()}
+        tasks = [tasks[task] for task in order]
+    # between the median and the widest method, so that one with wild weights does not make the others white
+    extremes = [history.extreme for history in shown.values()]
+    limit = max(min(math.sqrt(median_high(extremes) * max(extremes)), 1e3), 1.5)
+    panels = tuple(
+        Panel((_share_trace(history, tasks, limit),), _map_layout(tasks), name)
+        for name, history in shown.items()
+    )
+    body = ((task, *(_from_to(h.shares[k]) for h in shown.values())) for k, task in enumerate(tasks))
+    table = numbers("weights", "Share of the weights, first to last step", ("task", *shown), body)
+    alt = f"Heat maps of {len(tasks)} tasks over training steps for {', '.join(shown)}."
+    caption = weight_caption(histories) + order_caption(tasks)
+    return Chart("weights", "Task weights over training", caption, alt, panels, table)
+
+
+def groups(summary: Summary, directory: Path) -> Chart | None:
+    """Groups and their weights over steps, two panels for each method that groups tasks; None where none does."""
+    tasks = [task.name for task in summary.plan.tasks]
+    short = short_labels(summary.plan.methods)
+    found = {
+        short[row.method]: history
+        for row in ranked(summary)
+        if (history := group_history(directory, row.runs[0].run_id, tasks))
+    }
+    if not found:
+        return None
+    many = len(tasks) > MANY
+    drawn = {name: by_group(history) if many else history for name, history in found.items()}
+    panels = tuple(
+        panel
+        for name, history in drawn.items()
+        for panel in (
+            Panel((_group_trace(history, tasks),), _map_layout(tasks), f"{name}: groups{_moves(history)}"),
+            Panel((_group_weight_trace(history, tasks),), _map_layout(tasks), f"{name}: weight of the group"),
+        )
+    )
+    body = ((task, *(_usual_group(h.assignment[k]) for h in found.values())) for k, task in enumerate(tasks))
+    table = numbers("groups", "The usual group of each task", ("task", *found), body)
+    caption = _GROUPS + f" The {len(tasks)} tasks of each method are in the order of their mean group." * many
+    alt = (
+        f"Heat maps of {len(tasks)} tasks over training steps for {', '.join(found)}: group, and its weight."
+    )
+    title = "Which tasks are grouped, and what the groups weigh"
+    return Chart("groups", title, caption, alt, panels, table)
+
+
+def _map_layout(tasks: Sequence[str]) -> Values:
+    many = len(tasks) > MANY
+    side = axis(f"{len(tasks)} tasks", showticklabels=False, autorange="reversed") if many else names(tasks)
+    height = 360 if many else 80 + (18 if len(tasks) <= 20 else 13) * len(tasks)
+    return layout(height, axis("training step", showgrid=False, nticks=6), side)
+
+
+def _map(
+    steps: tuple[float, float], rows: Sequence[Sequence[float]], tasks: Sequence[str]
+) -> dict[str, object]:
+    """A heat map of the logarithms to base 2, the bins spread over the steps."""
+    shown = [_thinned(row) for row in rows] if len(tasks) > MANY else [list(row) for row in rows]
+    bins = len(shown[0])
+    width = (steps[1] - steps[0] + 1) / bins
+    return {
+        "type": "heatmap",
+        "z": [[math.log2(v) if v > 0 else math.nan for v in row] for row in shown],
+        "x0": steps[0] - 0.5 + width / 2,
+        "dx": width,
+        "hoverongaps": False,
+    }
+
+
+def _share_trace(history: WeightHistory, tasks: Sequence[str], limit: float) -> Values:
+    ends = math.log2(limit)
+    known = next(ticks for most, ticks in _TICKS.items() if limit <= most)
+    above = [tick for tick in known if tick <= 1.001 * limit]
+    ticks = [*(1 / tick for tick in reversed(above)), 1.0, *above]
+    texts = [*(f"1/{tick:g}" for tick in reversed(above)), "1", *(f"{tick:g}" for tick in above)]
+    bar = {
+        "tickvals": [math.log2(share) for share in ticks],
+        "ticktext": texts,
+        "thickness": 10,
+        "outlinewidth": 0,
+    }
+    return {
+        **_map(history.steps, history.shares, tasks),
+        "colorscale": _DIVERGING,
+        "zmin": -ends,
+        "zmax": ends,
+        "colorbar": bar,
+        **_hover(tasks, history.shares, "equal shares"),
+    }
+
+
+def _group_weight_trace(history: GroupHistory, tasks: Sequence[str]) -> Values:
+    values = [value for row in history.weights for value in row if value > 0] or [1.0]
+    low, high = min(values), max(values)
+    ticks = [low, math.sqrt(low * high), high] if high > 1.02 * low else [low]
+    bar = {
+        "tickvals": [math.log2(tick) for tick in ticks],
+        "ticktext": [f"{float(f'{tick:.2g}'):g}" for tick in ticks],
+        "thickness": 10,
+        "outlinewidth": 0,
+    }
+    return {
+        **_map(history.steps, history.weights, tasks),
+        "colorscale": "Cividis",
+        "zmin": math.log2(min(low, high / 1.5)),
+        "zmax": math.log2(max(high, low * 1.5)),
+        "colorbar": bar,
+        **_hover(tasks, history.weights, "as weight"),
+    }
+
+
+def _group_trace(history: GroupHistory, tasks: Sequence[str]) -> Values:
+    ticks = list(range(1, history.count + 1)) if history.count <= 8 else [1, history.count]
+    bar = {"tickvals": ticks, "ticktext": list(map(str, ticks)), "thickness": 10, "outlinewidth": 0}
+    step = max(1, math.ceil(len(history.assignment[0]) / _FEW_BINS)) if len(tasks) > MANY else 1
+    shown = [row[::step] for row in history.assignment]
+    return {
+        **_map(history.steps, shown, tasks),
+        "z": shown,
+        "colorscale": "Viridis",
+        "reversescale": True,
+        "zmin": 1,
+        "zmax": max(history.count, 2),
+        "ygap": 1 if len(tasks) <= MANY else 0,
+        "colorbar": bar,
+        "hovertemplate": "step %{x:.0f}, %{y}: group %{z}<extra></extra>",
+    }
+
+
+def _hover(tasks: Sequence[str], rows: Sequence[Sequence[float]], what: str) -> Values:
+    """The number itself where there are few tasks, else its logarithm, which needs no room of its own."""
+    if len(tasks) > MANY:
+        return {"hovertemplate": f"step %{{x:.0f}}: 2^%{{z:.1f}} {what}<extra></extra>"}
+    form = f"step %{{x:.0f}}, %{{y}}: %{{customdata:.3g}} {what}<extra></extra>"
+    return {"customdata": [list(row) for row in rows], "hovertemplate": form}
+
+
+def _thinned(row: Sequence[float]) -> list[float]:
+    """At most `_FEW_BINS` geometric means of neighbours."""
+    count = min(_FEW_BINS, len(row))
+    edges = [len(row) * k // count for k in range(count + 1)]
+    parts = ([math.log(v) for v in row[a:b] if v > 0] for a, b in itertools.pairwise(edges))
+    return [math.exp(fmean(part)) if part else math.nan for part in parts]
+
+
+def _from_to(row: Sequence[float]) -> str:
+    return f"{number(row[0], 2)} → {number(row[-1], 2)}"
+
+
+def _usual_group(row: Sequence[float]) -> str:
+    group, count = Counter(row).most_common(1)[0]
+    return f"{group:.0f} ({number(100 * count / len(row))} %)"
+
+
+def _moves(history: GroupHistory) -> str:
+    return "" if history.moves is None else f" ({100 * history.moves:.1f} % change from step to step)"
