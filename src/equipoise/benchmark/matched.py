@@ -111,6 +111,6 @@ def _of_second(method: Method, n_tasks: int) -> int:
 def _too_few(label: str, epochs: int, paid: float, spent: float) -> str:
     needed = -(-spent // paid)
     return (
-        f"The compute of `ls` should pay for at least an epoch of {label}. Found that {epochs} epochs of ls pay for "
+        f"The compute of `ls` should pay for at least an epoch of {label}. Found that {epochs} epoch(s) of ls pay for "
         f"{epochs * paid / spent:.2g} of {label}: give --epochs {needed:.0f} or more, or leave {label} out."
     )
