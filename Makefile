@@ -59,5 +59,14 @@ docs: $(VENV)/.dev  ## Build the site into site/, offline, with warnings as erro
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html; to look at it with search: $(BIN)/python -m http.server -d site"
 
+audit: $(VENV)/.dev  ## Check that what is installed is pinned and consistent, and look the pins up where a service can be reached
+	$(BIN)/python tests/tools/audit.py
+
+sbom: $(VENV)/.dev  ## Write sbom.json, what this environment is made of (CycloneDX)
+	$(BIN)/python tests/tools/sbom.py
+
+release-check: $(VENV)/.dev  ## Build wheel and sdist, install each extra into an empty environment (half an hour)
+	$(BIN)/python tests/tools/extras.py
+
 clean:  ## Remove what the tools leave behind; runs and the virtual environment stay
 	rm -rf site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist src/*.egg-info

@@ -164,7 +164,7 @@ def read_elevation(path: Path, height: int, width: int) -> Tensor:
     """
     import numpy
 
-    with _reading(path), open(path, "rb") as file, numpy.load(file) as content:
+    with _reading(path), open(path, "rb") as file, numpy.load(file, allow_pickle=False) as content:
         cells = torch.from_numpy(content["arr_0"]).double()
         if cells.ndim != 2 or min(cells.shape) <= 2 * _MARGIN:
             raise ValueError(f"an array of shape {tuple(cells.shape)}")
