@@ -35,7 +35,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "search": {"problems", "training", "engine", "build", "core", "cluster"},
     "__init__": {"build", "core", "engine", "methods", "monitor", "wrappers"},
     "study": {"cluster", "search", "benchmark", "problems", "training", "engine", "monitor", "build", "core"},
-    "study_command": {"command", "actions", "parallel", "study_actions", "study", "__init__"},
+    "published_command": {"command", "benchmark", "report", "terminal"},
+    "study_command": {
+        "command",
+        "actions",
+        "parallel",
+        "question_actions",
+        "study_actions",
+        "study",
+        "__init__",
+    },  # fmt: skip
+    "question_actions": {
+        "actions",
+        "terminal",
+        "problems",
+        "training",
+        "benchmark",
+        "report",
+        "study",
+    },  # fmt: skip
     "study_actions": {
         "actions",
         "terminal",
@@ -68,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "search_command",
         "search_actions",
         "study_command",
+        "published_command",
         "parallel",
         "plan_show",
         "problems",

@@ -212,6 +212,17 @@ def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]], console: Co
     (console or Console()).print(shown)
 
 
+def print_wide(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of texts; where the terminal is too narrow, several with the first column follow each other."""
+    console = Console()
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    room = console.width if console.is_terminal else sum(widths) + 4 * len(widths)
+    for columns in _fitting(widths, room, kept=1):
+        picked = [[row[column] for column in columns] for row in rows]
+        wide = Console(width=None if console.is_terminal else 10_000)
+        print_rows([header[column] for column in columns], picked, wide)
+
+
 def _print_preview(console: Console, preview: Preview) -> None:
     """The first rows, those that were left out as a number, and the notes."""
     print_rows(preview.header, preview.rows[:_PREVIEW_ROWS], console)
@@ -224,13 +235,13 @@ def _styled(cell: Cell) -> Text:
     return Text(cell.marked, style="bold" if cell.best else "")
 
 
-def _fitting(widths: list[int], room: int) -> Iterator[list[int]]:
-    """The columns of each table: the first two and as many others as there is room for."""
-    columns = [0, 1]
-    for column in range(2, len(widths)):
-        if len(columns) > 2 and sum(widths[i] + 3 for i in [*columns, column]) + 1 > room:
+def _fitting(widths: list[int], room: int, kept: int = 2) -> Iterator[list[int]]:
+    """The columns of each table: the first ones and as many others as there is room for."""
+    columns = [*range(kept)]
+    for column in range(kept, len(widths)):
+        if len(columns) > kept and sum(widths[i] + 3 for i in [*columns, column]) + 1 > room:
             yield columns
-            columns = [0, 1]
+            columns = [*range(kept)]
         columns.append(column)
     yield columns
 

@@ -46,14 +46,7 @@ def summarise(directory: Path, *, baselines: Baselines | None = None, tolerance:
         RunDirectoryError: without a plan or a single record, and on records of another plan.
     """
     plan = read_plan(directory)
-    lines = read_records(directory)
-    check_records(directory, plan, lines)
-    records = tuple({record.run_id: record for record in lines}.values())
-    if not records:
-        raise RunDirectoryError(
-            f"{directory} should hold at least one finished run. Found no line in records.jsonl; "
-            "wait for `equipoise bench` to finish one, or start it again."
-        )
+    records = _records(directory, plan)
     done = [record for record in records if record.status == "ok"]
     own = {task.name: _chosen([r for r in done if r.task == task.name], plan) for task in plan.tasks}
     baseline = _baseline(plan, own, baselines or plan.baselines)
@@ -77,6 +70,18 @@ def summarise(directory: Path, *, baselines: Baselines | None = None, tolerance:
         missing=_missing(plan, records),
         tolerance=tolerance,
     )
+
+
+def _records(directory: Path, plan: Plan) -> tuple[Record, ...]:
+    """The records of a plan, the last one where a run was repeated."""
+    lines = read_records(directory)
+    check_records(directory, plan, lines)
+    if not lines:
+        raise RunDirectoryError(
+            f"{directory} should hold at least one finished run. Found no line in records.jsonl; "
+            "wait for `equipoise bench` to finish one, or start it again."
+        )
+    return tuple({record.run_id: record for record in lines}.values())
 
 
 def _method(
