@@ -38,10 +38,11 @@ from equipoise.command import (
     errors_said,
     typer,
 )
+from equipoise.published_command import published
 from equipoise.search_command import search
 from equipoise.study_command import study_app
 
-__all__ = ["app", "main", "search", "study_app"]
+__all__ = ["app", "main", "published", "search", "study_app"]
 
 
 @app.callback(invoke_without_command=True)
