@@ -160,6 +160,16 @@ def print_report(where: Path, baselines: str | None = None) -> None:
         say(f"No report.html: {error}")
 
 
+def print_comparison(where: Path, others: Sequence[Path]) -> None:
+    """Say how run directories differ, and write the page that shows it into the first of them."""
+    from equipoise.report.compare_page import said, write_comparison
+    from equipoise.report.differences import beside
+
+    for sentence in said(beside(where, others)):
+        say(sentence)
+    say(f"Comparison: {write_comparison(where, others)}")
+
+
 def print_run(plan: Plan, records: Sequence[Record], where: Path) -> None:
     """Print the metrics of one run."""
     record = records[-1]

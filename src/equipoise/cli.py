@@ -159,19 +159,27 @@ def train(
         _end(actions.failures(records))
 
 
-@app.command(epilog="Example:\n\nequipoise report runs/qm9-quick")
+@app.command(
+    epilog="Examples:\n\nequipoise report runs/qm9-quick\n\nequipoise report runs/qm9-adam --compare runs/qm9-sgd"
+)
 def report(
     directory: Directory,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another run directory, to be set beside this one; may be given again."),
+    ] = None,
     baselines: Annotated[
         str | None, typer.Option(help="own, published or none, instead of the plan's.")
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Print the tables of a run directory, or of a search, and write its report."""
+    """Print the tables of a run directory, or of a search, and write its report; or compare run directories."""
     with errors_said(debug):
         from equipoise import actions, search_actions
 
-        if search_actions.is_search(directory):
+        if compare:
+            actions.print_comparison(directory, compare)
+        elif search_actions.is_search(directory):
             search_actions.report_again(directory)
         else:
             actions.print_report(directory, baselines)

@@ -35,6 +35,7 @@ _SPREAD_HEADER = (
     "better than single-task",
 )
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+CHANGE = "change against single-task (%)   ← better"
 _DIVERGING = [[0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#f7f7f7"], [0.75, "#f4a582"], [1, "#b2182b"]]
 
 
@@ -127,7 +128,7 @@ def _spread_panel(summary: Summary, kind: Kind, values: Mapping[str, Sequence[fl
     every = [v for found in values.values() for v in (*found, 0.0)]
     drawn = layout(
         70 + 30 * len(values),
-        change_axis(every, bent=True),
+        change_axis(every, CHANGE, bent=True),
         names([short[method] for method in values]),
         shapes=[reference_line(0, vertical=True)],
     )
@@ -162,14 +163,14 @@ def _known(row: MethodSummary, metrics: Sequence[str]) -> list[float]:
     return [row.changes[name] for name in metrics if name in row.changes and math.isfinite(row.changes[name])]
 
 
-def change_axis(values: Sequence[float], *, bent: bool) -> Values:
+def change_axis(values: Sequence[float], title: str, *, bent: bool) -> Values:
     """An axis of changes in percent.
 
     Args:
         values: that are shown.
+        title: of the axis.
         bent: whether they were bent by `plots_changes.bend`.
     """
-    title = "change against single-task (%)   ← better"
     if not bent:
         return axis(title)
     low, high = bend(min(values)), bend(max(values))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from equipoise.benchmark.evidence import Estimate, Evidence
 from equipoise.benchmark.summary import Summary
 
 from .cells import Table
-from .charts_changes import change_axis, scale_note
+from .charts_changes import CHANGE, change_axis, scale_note
 from .grouping import has_many
 from .interactive import (
     SHADE,
@@ -80,27 +80,40 @@ def forest(summary: Summary, evidence: Evidence) -> Chart | None:
         }
         for row in rows
     }
-    ends = [end for estimates in found.values() for one in estimates.values() for end in _ends(one)]
-    bent = max(map(abs, ends), default=0.0) > _LINEAR
     keys = {short[row.method]: look[row.method] for row in rows}
-    height = 70 + len(shown) * max(_STEP * (len(rows) + 1), 26)
-    panel = Panel(
-        _forest_traces(found, shown, keys, bent=bent),
-        layout(height, change_axis(ends, bent=bent), names(shown), shapes=_bands(len(shown))),
-    )
+    panel, bent = metric_panel(found, shown, keys, CHANGE)
     caption = (
         f"Change of each test metric against the single-task value in percent, with the {100 * evidence.level:g} % "
         "interval that the seeds of both leave; left of the line is better than single-task, whatever the metric's "
         f"direction.{scale_note(bent=bent)} {' '.join(left_out(summary))}"
     ).strip()
     alt = f"{len(shown)} rows of metrics with a mark and an interval for each of {len(rows)} methods."
-    table = _forest_table(found, shown)
+    table = metric_numbers("forest", found, shown)
     title = "Each metric against single-task training"
     return Chart("forest", title, caption, alt, (panel,), table, keys, wide=330)
 
 
-def _forest_traces(
-    found: dict[str, dict[str, Estimate]], shown: Sequence[str], keys: dict[str, Look], *, bent: bool
+def metric_panel(
+    found: Mapping[str, Mapping[str, Estimate]], shown: Sequence[str], keys: Mapping[str, Look], title: str
+) -> tuple[Panel, bool]:
+    """A row per metric with a mark and an interval per method, and whether its scale is bent.
+
+    Args:
+        found: label -> metric -> estimate in percent.
+        shown: the metrics from top to bottom.
+        keys: label -> look of the methods from top to bottom of a row.
+        title: of the axis.
+    """
+    ends = [end for estimates in found.values() for one in estimates.values() for end in _ends(one)]
+    bent = max(map(abs, ends), default=0.0) > _LINEAR
+    height = 70 + len(shown) * max(_STEP * (len(keys) + 1), 26)
+    across = change_axis(ends, title, bent=bent)
+    traces = _metric_traces(found, shown, keys, bent=bent)
+    return Panel(traces, layout(height, across, names(shown), shapes=_bands(len(shown)))), bent
+
+
+def _metric_traces(
+    found: Mapping[str, Mapping[str, Estimate]], shown: Sequence[str], keys: Mapping[str, Look], *, bent: bool
 ) -> tuple[Values, ...]:
     traces = []
     for k, (label, look) in enumerate(keys.items(), start=1):
@@ -135,12 +148,13 @@ def _marks(
     }
 
 
-def _forest_table(found: dict[str, dict[str, Estimate]], shown: Sequence[str]) -> Table:
+def metric_numbers(chart: str, found: Mapping[str, Mapping[str, Estimate]], shown: Sequence[str]) -> Table:
+    """The numbers of `metric_panel`."""
     body = (
         (name, *(with_interval(one[name], 1, sign=True) if name in one else "–" for one in found.values()))
         for name in shown
     )
-    return numbers("forest", "Changes with intervals, in %", ("change in %", *found), body)
+    return numbers(chart, "Changes with intervals, in %", ("change in %", *found), body)
 
 
 def _score_texts(found: Estimate) -> list[str]:

@@ -75,8 +75,8 @@
   // ---- tables: a press on a head sorts the rows, a second one turns them round
   const rank = (row, column) => {
     const text = row.cells[column].textContent.trim().replace(/\u2212/g, "-");
-    const number = parseFloat(text);
-    return Number.isNaN(number) ? text : number;
+    const number = text.match(/^<? ?([+-]?\d[\d.e-]*)/);  // also of "< 0.001" and "-1.2 [-3.4, 1.0]"
+    return number && column ? parseFloat(number[1]) : text;
   };
   const before = (a, b) => {
     if (typeof a === typeof b) return typeof a === "number" ? a - b : a.localeCompare(b);
