@@ -99,8 +99,8 @@ def test_schedules_are_shortened_alike() -> None:
 
 def test_less_than_an_epoch_is_refused_when_planned() -> None:
     message = (
-        r"The compute of `ls` should pay for at least an epoch of nashmtl\. Found that 1 epoch\(s\) of ls pay for 0\.6 of "
-        r"nashmtl: give --epochs 2 or more, or leave nashmtl out\."
+        r"The compute of `ls` should pay for at least an epoch of nashmtl\. Found that 1 epoch\(s\) of ls pay for "
+        r"0\.6 of nashmtl: give --epochs 2 or more, or leave nashmtl out\."
     )
     with pytest.raises(PlanError, match=message):
         plan(methods=("nashmtl",), settings={"epochs": 1})

@@ -74,8 +74,8 @@ def test_a_whole_run_gives_every_file(tmp_path: Path) -> None:
         assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "Demonstration budget" in html
     assert "300 epochs on all of QM9" in html
-    assert (tmp_path / "table.md").read_text().count("###") == 4
-    assert (tmp_path / "table.tex").read_text().count(r"\begin{table}") == 4
+    assert (tmp_path / "table.md").read_text().count("###") == 5
+    assert (tmp_path / "table.tex").read_text().count(r"\begin{table}") == 5
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 2 * 2 * 11 + 2 * 11
     assert not list(tmp_path.rglob("*.tmp"))
 

@@ -8,6 +8,7 @@ from equipoise.benchmark.records import Baselines, write_atomically
 from equipoise.benchmark.statistics import summarise
 
 from .cells import latex, markdown
+from .costs import cost_table
 from .export import EVIDENCE_FILE, METRICS_FILE, evidence_json, metrics_csv
 from .figures import draw_figures
 from .page import page
@@ -36,7 +37,13 @@ def write_report(directory: Path, *, baselines: Baselines | None = None) -> Path
     write_atomically(directory / METRICS_FILE, metrics_csv(summary))
     write_atomically(directory / EVIDENCE_FILE, evidence_json(summary))
     drawings = draw_figures(summary, directory)
-    found = (ranking_table(summary), metric_table(summary), time_table(summary), published_table(summary))
+    found = (
+        ranking_table(summary),
+        metric_table(summary),
+        cost_table(summary),
+        time_table(summary),
+        published_table(summary),
+    )
     tables = [table for table in found if table and table.rows]
     write_atomically(directory / "table.md", "\n".join(map(markdown, tables)))
     write_atomically(directory / "table.tex", "\n".join(map(latex, tables)))

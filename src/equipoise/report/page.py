@@ -14,6 +14,7 @@ from .charts_cost import cost, time_split
 from .charts_published import beside_published
 from .charts_quality import quality
 from .charts_trade_off import pairs, trade_off
+from .costs import cost_table
 from .export import METRICS_FILE
 from .figures import Drawing
 from .interactive import Chart
@@ -70,7 +71,7 @@ def page(summary: Summary, directory: Path, drawings: Sequence[Drawing]) -> str:
         Tab(
             "cost",
             "Cost",
-            _some(quality(summary, found), cost(summary), time_split(summary), _times(summary)),
+            _some(quality(summary, found), cost(summary), time_split(summary), *_costs(summary)),
         ),
         Tab("pictures", "Pictures", _some(*images)),
         Tab("provenance", "Provenance", _some(open_ends(summary), *_published(summary), provenance(summary))),
@@ -111,9 +112,9 @@ def _tables(summary: Summary) -> tuple[str, ...]:
     return (*(table(one, sortable=True) for one in shown if one.rows), _ALL_METRICS)
 
 
-def _times(summary: Summary) -> str:
-    found = time_table(summary)
-    return table(found, sortable=True) if found.rows else ""
+def _costs(summary: Summary) -> tuple[str, ...]:
+    found = (cost_table(summary), time_table(summary))
+    return tuple(table(one, sortable=True) for one in found if one.rows)
 
 
 def _published(summary: Summary) -> tuple[Chart | str | None, ...]:

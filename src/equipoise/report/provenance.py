@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from html import escape
 
-from equipoise.benchmark.records import Record
+from equipoise.benchmark.records import Plan, Record
 from equipoise.benchmark.summary import Summary
 
 from .cells import Cell, Table
@@ -50,18 +50,32 @@ def _facts(summary: Summary) -> dict[str, str]:
     """Name -> value as HTML."""
     plan, records = summary.plan, summary.records
     hours = sum(record.seconds for record in records) / 3600
-    choice = "; the best on the validation part of the first seed is used" if len(plan.lrs) > 1 else ""
+    name, tried = _tried(plan)
     return {
         "command": code(plan.command),
         "source": code(plan.git or "not under git"),
         "versions": escape(", ".join(f"{name} {value}" for name, value in plan.versions.items())),
         "methods": ", ".join(map(code, plan.methods)),
         "seeds": escape(", ".join(map(str, plan.seeds))),
-        "learning rates": escape(", ".join(f"{lr:g}" for lr in plan.lrs) + choice),
+        name: escape(tried),
         "runs": f"{len(records)} recorded, {hours:.2f} hours of training",
         "started": escape(min((r.started for r in records if r.started), default="unknown")),
         "parameters": escape(", ".join(sorted({f"{r.parameters:,}" for r in records if r.parameters}))),
     }
+
+
+def _tried(plan: Plan) -> tuple[str, str]:
+    """What was tried out before a setting was chosen, and its name."""
+    if plan.budget is None:
+        choice = "; the best on the validation part of the first seed is used" if len(plan.lrs) > 1 else ""
+        return "learning rates", ", ".join(f"{lr:g}" for lr in plan.lrs) + choice
+    rates = [one.lr for settings in plan.trials.values() for one in settings]
+    added = f"; added to those asked for: {', '.join(plan.added)}" if plan.added else ""
+    return "trials", (
+        f"{plan.budget} of each row, single-task networks included, on the first seed and without the test part: "
+        f"learning rates from {min(rates):g} to {max(rates):g}, weight decay, and the method's own knobs; the best on "
+        f"the validation part is used{added}"
+    )
 
 
 def _run_table(records: Sequence[Record]) -> Table:

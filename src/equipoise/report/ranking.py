@@ -79,6 +79,8 @@ def _costs(summary: Summary, rows: Sequence[MethodSummary]) -> dict[str, list[Ce
         "convergence difference (epochs) ↓": [Cell(with_spread(row.convergence, 1)) for row in rows],
         "seconds / step": [Cell(with_spread(row.seconds_per_step, digits)) for row in rows],
         f"step time / {UNIT}": [Cell(with_spread(entry.relative, 2)) for entry in times(summary)],
+        "forwards / step": [Cell(number(row.forwards, 2)) for row in rows],
+        "backwards / step": [Cell(number(row.backwards, 2)) for row in rows],
         "peak memory (MB)": [Cell(number(row.peak_memory_mb)) for row in rows],
         "solver fallbacks": [Cell(str(row.fallbacks)) for row in rows],
         "lr": [Cell(f"{row.lr:g}") for row in rows],
@@ -86,6 +88,8 @@ def _costs(summary: Summary, rows: Sequence[MethodSummary]) -> dict[str, list[Ce
     }
     if all(row.method != UNIT for row in rows):
         del columns[f"step time / {UNIT}"]
+    if all(row.forwards is None for row in rows):  # of a version that did not count
+        del columns["forwards / step"], columns["backwards / step"]
     return columns
 
 
