@@ -14,16 +14,19 @@ from equipoise.command import (
     Data,
     Debug,
     Device,
+    Difference,
     Directory,
     Epochs,
     Features,
     Gpus,
     Jobs,
     Json,
+    Like,
     Lrs,
     Match,
     Methods,
     Molecules,
+    Noise,
     Out,
     Preset,
     Problem,
@@ -60,6 +63,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
     "equipoise bench qm9 --preset paper --methods ls,famo,go4align,nashmtl --seeds 3 --out runs/paper\n\n"
     "equipoise bench qm9 --preset small --molecules 20000 --set width=16 --plan\n\n"
     "equipoise bench qm9 --budget 8 --seeds 5 --match compute --out runs/fair\n\n"
+    "equipoise bench qm9 --methods ls,famo,uw --plan --difference 2 --like runs/qm9\n\n"
     "equipoise bench nyuv2 --data ~/nyuv2 --preset clean\n\n"
     "equipoise bench table --csv tox21.csv.gz --smiles smiles\n\n"
     "equipoise bench table --csv houses.csv --features rooms,year,city --targets price,rent\n\n"
@@ -95,11 +99,15 @@ def bench(
     gpus: Gpus = 0.0,
     device: Device = "",
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be run, and end.")] = False,
+    difference: Difference = None,
+    noise: Noise = None,
+    like: Like = None,
     debug: Debug = False,
 ) -> None:
     """Compare methods on a problem, with single-task baselines, over seeds; then write the report."""
     with errors_said(debug):
         from equipoise import actions, parallel, plan_show
+        from equipoise.benchmark import power
 
         own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
         changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
@@ -109,8 +117,11 @@ def bench(
             problem, preset, overrides, device, command=command_line(), elsewhere=elsewhere
         )
         where = out or Path("runs") / f"{problem}-{preset}"
+        answers = power.asked(made, difference, noise, like, shown=plan)
         if plan:
             plan_show.print_plan(made, where)
+            for sentence in answers:
+                typer.echo(sentence)
             return
         plan_show.say_added(made)
         device = made.config["device"]

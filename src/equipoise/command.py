@@ -69,6 +69,17 @@ Csv = Annotated[Path | None, typer.Option(help="Your own table (table): csv, csv
 Smiles = Annotated[str | None, typer.Option(help="Its column of molecules; the numbers are targets.")]
 Features = Annotated[str | None, typer.Option(help="Its columns to predict from, separated by commas.")]
 Targets = Annotated[str | None, typer.Option(help="Its columns to predict, separated by commas.")]
+Difference = Annotated[
+    float | None,
+    typer.Option(help="With --plan: how many seeds it takes to see so many points of delta_m to ls."),
+]
+Noise = Annotated[
+    float | None,
+    typer.Option(help="With --difference: standard deviation of the differences between seeds, in points."),
+]
+Like = Annotated[
+    Path | None, typer.Option(metavar="RUN_DIR", help="With --difference: take the noise from these runs.")
+]
 Epochs = Annotated[int | None, typer.Option(help="Epochs of each run.")]
 Settings = Annotated[
     list[str] | None,

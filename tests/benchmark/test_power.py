@@ -8,11 +8,22 @@ from pathlib import Path
 import pytest
 import torch
 from scipy import stats
+from typer.testing import CliRunner
 
-from equipoise.benchmark.power import Noise, noises_of, power, power_lines, seeds_needed
-from equipoise.benchmark.records import RunDirectoryError
+from equipoise.benchmark.plan import PlanError
+from equipoise.benchmark.power import (
+    Noise,
+    asked,
+    difference_seen,
+    noises_of,
+    power,
+    power_lines,
+    seeds_needed,
+)
+from equipoise.benchmark.records import Plan, RunDirectoryError
+from equipoise.cli import app
 from equipoise.training.comparison import compared
-from report.run_directory import Shape, many_tasks, write_run_directory
+from report.run_directory import Shape, make_plan, many_tasks, write_run_directory
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 20, 400])
@@ -77,3 +88,60 @@ def test_the_sentence_says_what_it_rests_on() -> None:
 def test_values_out_of_range_are_refused(arguments: tuple[float, float, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         seeds_needed(*arguments)
+
+
+def test_what_the_planned_seeds_show_is_found_in_four_of_five_cases() -> None:
+    seen = difference_seen(2.0, 5, 3)
+    assert power(seen, 2.0, 5, 0.05 / 3) == pytest.approx(0.8, abs=1e-6)
+    assert seeds_needed(seen * 1.001, 2.0, 3) == 5
+    assert math.isinf(difference_seen(2.0, 1, 3))
+
+
+def plan_of(*methods: str, seeds: int = 5) -> Plan:
+    return make_plan(Shape(methods=methods, seeds=seeds), many_tasks(2))
+
+
+def test_a_plan_is_told_what_it_takes(tmp_path: Path) -> None:
+    needed, shown = asked(plan_of("ls", "uw", "famo"), 2.0, 1.5, None, shown=True)
+    assert f"takes {seeds_needed(2.0, 1.5, 2)} seeds" in needed and "(as given)" in needed
+    assert shown == f"The 5 planned seeds show differences from {difference_seen(1.5, 5, 2):.3g} points on."
+    assert asked(plan_of("ls", "uw", seeds=1), 2.0, 1.5, None, shown=True)[1].startswith(
+        "The planned seed shows no"
+    )
+    assert asked(plan_of("uw"), None, None, None, shown=False) == []
+    shape = Shape(methods=("ls", "uw"), seeds=3, epochs=1, steps=1)
+    write_run_directory(tmp_path, shape)
+    (line, _) = asked(plan_of("ls", "uw"), 2.0, None, tmp_path, shown=True)
+    assert f"(uw in {tmp_path})" in line
+
+
+@pytest.mark.parametrize(
+    ("methods", "options", "message"),
+    [
+        (("ls", "uw"), (None, 1.0, None, True), "`difference` should be given with --noise or --like"),
+        (("ls", "uw"), (2.0, 1.0, None, False), "`difference` should come with --plan"),
+        (("ls", "uw"), (2.0, None, None, True), "Found neither."),
+        (("ls", "uw"), (2.0, 1.0, Path("x"), True), "Found both."),
+        (("ls",), (2.0, 1.0, None, True), "`methods` should hold ls and another one"),
+        (
+            ("uw", "famo"),
+            (2.0, 1.0, None, True),
+            "`methods` should hold ls and another one.* Found uw, famo.",
+        ),
+        (("ls", "uw"), (2.0, -1.0, None, True), "`noise` should be a number above 0. Found -1."),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    methods: tuple[str, ...], options: tuple[float | None, float | None, Path | None, bool], message: str
+) -> None:
+    difference, noise, like, shown = options
+    with pytest.raises(PlanError, match=message):
+        asked(plan_of(*methods), difference, noise, like, shown=shown)
+
+
+def test_the_command_answers_below_the_plan() -> None:
+    line = ["bench", "digits", "--preset", "smoke", "--methods", "ls,uw", "--seeds", "4", "--plan"]
+    found = CliRunner().invoke(app, [*line, "--difference", "2", "--noise", "3"])
+    assert found.exit_code == 0, found.output
+    assert "takes 20 seeds" in found.output and "The 4 planned seeds show differences from" in found.output
+    assert CliRunner().invoke(app, [*line, "--difference", "2"]).exit_code == 2

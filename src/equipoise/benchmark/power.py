@@ -12,7 +12,8 @@ import torch
 from equipoise.training.comparison import critical
 
 from .evidence import REFERENCE
-from .records import RunDirectoryError
+from .plan import PlanError
+from .records import Plan, RunDirectoryError
 from .samples import Samples
 from .statistics import summarise
 
@@ -125,24 +126,91 @@ def power(difference: float, std: float, seeds: int, level: float) -> float:
     return float(torch.trapezoid(density * inside, u))
 
 
-def power_lines(difference: float, methods: int, noises: list[Noise]) -> list[str]:
+def asked(
+    plan: Plan, difference: float | None, noise: float | None, like: Path | None, *, shown: bool
+) -> list[str]:
+    """What `equipoise bench --plan --difference` says of a plan: sentences, none where no difference is given.
+
+    Args:
+        plan: whose methods are compared with `ls`.
+        difference: in points of delta_m.
+        noise: standard deviation of the paired differences; None takes it from `like`.
+        like: a run directory to learn it from.
+        shown: whether the plan is only printed.
+
+    Raises:
+        PlanError: on options that do not go together, a plan without `ls` or with it alone, and values out of range.
+        RunDirectoryError: where `like` tells nothing.
+    """
+    if difference is None:
+        if noise is not None or like is not None:
+            raise PlanError(
+                "`difference` should be given with --noise or --like. Found none; add --difference 2."
+            )
+        return []
+    if not shown:
+        raise PlanError("`difference` should come with --plan, which runs nothing. Found no --plan.")
+    if (noise is None) == (like is None):
+        found = "neither" if noise is None else "both"
+        raise PlanError(
+            f"`difference` should come with one of --noise STD and --like RUN_DIR. Found {found}."
+        )
+    others = len([method for method in plan.methods if method != REFERENCE])
+    if others == len(plan.methods) or not others:
+        raise PlanError(
+            f"`methods` should hold {REFERENCE} and another one, to be compared. Found {', '.join(plan.methods)}."
+        )
+    noises = [Noise(noise, "as given")] if noise is not None else noises_of(like) if like else []
+    try:
+        return power_lines(difference, others, noises, seeds=len(plan.seeds))
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+
+
+def difference_seen(std: float, seeds: int, tests: int) -> float:
+    """The smallest true difference that so many seeds find in 80 % of all cases; infinite with one seed.
+
+    Args:
+        std: standard deviation of the paired differences, above 0.
+        seeds: at least 1.
+        tests: number of comparisons that are corrected for.
+    """
+    if seeds < 2:
+        return math.inf
+    low, high = 0.0, std
+    while power(high, std, seeds, LEVEL / tests) < POWER:
+        low, high = high, 2 * high
+    for _ in range(30):
+        middle = (low + high) / 2
+        enough = power(middle, std, seeds, LEVEL / tests) >= POWER
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def power_lines(difference: float, methods: int, noises: list[Noise], seeds: int | None = None) -> list[str]:
     """How many seeds it takes to see a difference of delta_m to `ls`, a sentence for each noise.
 
     Args:
         difference: in points of delta_m.
         methods: that are compared with `ls`; Holm's correction is over so many.
         noises: of the paired differences.
+        seeds: that are planned, to say what these would show; None says nothing of it.
 
     Raises:
         ValueError: on a value out of range.
     """
     lines = []
     for noise in noises:
-        seeds = seeds_needed(difference, noise.std, methods)
-        number = f"more than {_MOST_SEEDS}" if seeds is None else str(seeds)
+        needed = seeds_needed(difference, noise.std, methods)
+        number = f"more than {_MOST_SEEDS}" if needed is None else str(needed)
         lines.append(
             f"To see a difference of {abs(difference):g} points of delta_m to {REFERENCE} takes {number} seeds, where "
             f"paired differences have a standard deviation of {noise.std:.3g} points ({noise.source}): paired t test, "
             f"80 % power, 5 % level after Holm's correction for {methods} comparison{'s' * (methods != 1)}."
         )
+        if seeds == 1:
+            lines.append("The planned seed shows no difference whatever its size: an interval takes two.")
+        elif seeds:
+            seen = difference_seen(noise.std, seeds, methods)
+            lines.append(f"The {seeds} planned seeds show differences from {seen:.3g} points on.")
     return lines
