@@ -137,6 +137,13 @@ def test_the_default_of_a_knob_lies_in_its_range() -> None:
             assert inside, (name, knob, default)
 
 
+def test_the_documented_ranges_are_those_that_are_tried_out() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text()
+    for name, knobs in KNOBS.items():
+        for knob, how in knobs.items():
+            assert f"| `{name}` | `{knob}` | {how.text} | {how.source} |" in page
+
+
 def test_rows_that_no_table_goes_without_are_added_and_named() -> None:
     made = toy_plan(budget=2, methods=("cagrad", "uw", "si+ema:decay=0.9"))
     assert made.methods == ("cagrad", "uw", "si+ema:decay=0.9", "ls", "si", "rlw", "gls")

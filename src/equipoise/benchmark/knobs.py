@@ -106,7 +106,7 @@ KNOBS: Mapping[str, Mapping[str, Knob]] = {
             "from no groups to a group for each task",
             unless=frozenset({"clustering", "assignment"}),
         ),
-        "step": _log(1e-6, 0.1, "the code's 1e-4 and three decades either way, less one below"),
+        "step": _log(1e-6, 0.1, "the code's 1e-4, two decades down and three up"),
         "decay": _linear(0.9, 1.0, "ours: forgetting after ten steps, or never as in the paper"),
     },
     "mgda": {"normalization": _choice("none", "norm", "loss", "loss+", source=_IN_CODE)},

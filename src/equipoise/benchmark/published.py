@@ -11,6 +11,8 @@ from typing import Any
 
 from equipoise.training.task import Metric
 
+from .runs import COMPUTE
+
 _BUDGETS = {
     "nyuv2": "200 epochs, mean of the last 10 on the test set",
     "cityscapes": "200 epochs, mean of the last 10 on the test set",
@@ -73,7 +75,7 @@ class PublishedBenchmark:
         return [known.get(_key(name)) for name in names]
 
     def find(self, label: str) -> tuple[str, PublishedResult] | None:
-        """The printed name and numbers of a method label; None for a wrapped or unpublished method."""
+        """The printed name and numbers of a method label; None for a wrapped, shortened or unpublished method."""
         name = _printed_name(label, self.methods)
         return None if name is None else (name, self.methods[name])
 
@@ -156,7 +158,7 @@ def _runtime(benchmark: str) -> dict[str, float]:
 
 
 def _printed_name(label: str, names: Iterable[str]) -> str | None:
-    if "+" in label:
+    if "+" in label or label.endswith(COMPUTE):
         return None
     wanted = _key(label.split(":")[0])
     return next((name for name in names if _key(name) == wanted), None)

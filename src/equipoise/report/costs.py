@@ -62,7 +62,7 @@ def _notes(summary: Summary) -> tuple[str, ...]:
     )
     return (
         f"Passes of a run in training: a batch forwards through the network counts {FORWARD}, backwards through the "
-        f"shared parameters {BACKWARD}; evaluation is not counted. Batches of a second look, as MoDo's, are. {NOT_COUNTED}",
+        f"shared parameters {BACKWARD}. Evaluation is not counted; second batches, as of MoDo, are. {NOT_COUNTED}",
         matched,
         f"Single-task networks: all of them together, each with its own setting. {ROUGH_TIMES}",
     )
