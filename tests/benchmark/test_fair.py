@@ -20,6 +20,7 @@ from equipoise.benchmark.runs import Run, run_config
 from equipoise.benchmark.statistics import summarise
 from equipoise.build import build_method, hyper_parameters
 from equipoise.methods import METHODS
+from equipoise.report.ranking import ranking_table
 from equipoise.training.config import TrainConfig
 from equipoise.training.outcome import InterruptedRunError, Progress
 from equipoise.training.problem import Loaders
@@ -325,6 +326,8 @@ def test_a_method_that_fails_in_all_trials_stays_as_failed_and_the_others_go_on(
     assert all("above 0 for GLS" in (line.error or "") for line in bad)
     summary = summarise(tmp_path)
     assert "gls" not in [row.method for row in summary.methods]
+    (row,) = (line for line in ranking_table(summary).rows if line[0].text == "gls")
+    assert row[1].text == "failed on all seeds"
     assert {line.method for line in summary.failed} >= {"gls"}
     assert summary.missing == ()
     assert "ls" in [row.method for row in summary.methods]
