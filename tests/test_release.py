@@ -9,14 +9,13 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
 
 import equipoise
+from tools.lend import lend
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "equipoise"
@@ -146,24 +145,11 @@ def test_wheel_and_sdist_hold_the_package_and_nothing_else(built: Path, wheel: P
     assert {"LICENSE", "README.md", "pyproject.toml", "PKG-INFO"} <= inside
 
 
-def link(name: str, site: Path) -> None:
-    """Lend an installed distribution, with what it requires, to another environment; copying torch takes minutes."""
-    found = distribution(name)
-    parts = {file.parts[0] for file in found.files or [] if file.parts[0] not in ("..", "__pycache__")}
-    for part in parts:
-        if not (site / part).exists():
-            (site / part).symlink_to(Path(str(found.locate_file(part))))
-    for text in found.requires or []:
-        wanted = Requirement(text)
-        if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
-            link(wanted.name, site)
-
-
 @pytest.mark.slow
 def test_the_wheel_works_in_an_environment_with_torch_alone(wheel: Path, tmp_path: Path) -> None:
     call(sys.executable, "-m", "venv", tmp_path / "empty")
     python = tmp_path / "empty" / "bin" / "python"
-    link("torch", Path(call(python, "-c", "import site; print(site.getsitepackages()[0])").strip()))
+    lend("torch", Path(call(python, "-c", "import site; print(site.getsitepackages()[0])").strip()))
     call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", wheel)
     method = call(python, "-c", "import equipoise as eq; print(eq.build_method('nashmtl', 3))", cwd=tmp_path)
     assert "NashMTL" in method

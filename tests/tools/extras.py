@@ -1,9 +1,9 @@
 """Installs the wheel with each extra into an empty environment of its own and imports what the extra is for.
 
-    python tests/tools/extras.py [--only report --only search]
+    python tests/tools/extras.py [--only report --only search] [--lend]
 
 Takes a minute or two an extra (`make release-check`), needs a package index, and is no test of the suite. Versions are
-those of constraints.txt. Exit code 1 if an extra fails.
+those of constraints.txt. `--lend` saves time by links to this environment's torch. Exit code 1 if an extra fails.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.lend import lend
 
 ROOT = Path(__file__).parents[2]
 # Extra -> (a command of this package, or a program for Python, that has to work with it).
@@ -42,9 +46,11 @@ def declared() -> list[str]:
     return ["", *project["optional-dependencies"]]
 
 
-def check(extra: str, wheel: Path, where: Path) -> str:
+def check(extra: str, wheel: Path, where: Path, lent: bool) -> str:
     """What went wrong with an extra, or nothing."""
     subprocess.run([sys.executable, "-m", "venv", str(where)], check=True)
+    if lent:
+        lend("torch", next(where.glob("lib/python*/site-packages")))
     programs = where / "bin"
     wanted = f"{wheel}[{extra}]" if extra else str(wheel)
     pip = [str(programs / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -66,15 +72,16 @@ def main() -> int:
     """Check the extras, a line each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", action="append", help="an extra; default all")
-    extras = parser.parse_args().only or declared()
+    parser.add_argument("--lend", action="store_true", help="link torch instead of installing it")
+    options = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, str(ROOT)]
-        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(build, check=True, capture_output=True)
         (wheel,) = Path(folder).glob("*.whl")
-        for extra in extras:
+        for extra in options.only or declared():
             with tempfile.TemporaryDirectory() as where:
-                wrong = check(extra, wheel, Path(where) / "environment")
+                wrong = check(extra, wheel, Path(where) / "environment", options.lend)
             failed += bool(wrong)
             print(f"{extra or '(none)':10} {wrong or 'works'}", flush=True)
     return int(failed > 0)
