@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "study_actions",
         "study",
         "__init__",
-    },  # fmt: skip
+    },
     "question_actions": {
         "actions",
         "terminal",
@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "benchmark",
         "report",
         "study",
-    },  # fmt: skip
+    },
     "study_actions": {
         "actions",
         "terminal",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from equipoise.command import (
     Address,
@@ -13,6 +14,7 @@ from equipoise.command import (
     Epochs,
     Gpus,
     Jobs,
+    Lrs,
     Preset,
     Problem,
     Resume,
@@ -23,10 +25,9 @@ from equipoise.command import (
     errors_said,
     typer,
 )
+from equipoise.study.questions import QUESTIONS
 
-study_app = typer.Typer(
-    help="Answer a question by many runs: scalarization.", no_args_is_help=True, rich_markup_mode=None
-)
+study_app = typer.Typer(help="Answer a question by many runs.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(study_app, name="study")
 
 
@@ -112,4 +113,72 @@ def scalarization(
         failed = study_actions.run(made, where, how, command=command_line(), search=search)
         if failed:
             typer.echo("\n".join([f"{len(failed)} cells failed:", *failed]), err=True)
+            raise typer.Exit(1)
+
+
+def _each_question(command: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes one function the command of every question, which tells them apart by the name it is called by."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        for one in QUESTIONS.values():
+            problem = one.problem or "qm9"
+            examples = f"equipoise study {one.name} {problem} --preset smoke\n\n" + (
+                f"equipoise study {one.name} {problem} --seeds 5 --jobs 2 --out runs/{one.name}"
+            )
+            command(name=one.name, help=one.text, epilog=f"Examples:\n\n{examples}\n\n{one.about}")(function)
+        return function
+
+    return add
+
+
+@_each_question(study_app.command)
+def question(
+    context: typer.Context,
+    problem: Annotated[
+        str | None,
+        typer.Argument(help="What to train on. [default: synthetic for scaling and planted]"),
+    ] = None,
+    preset: Preset = "quick",
+    seeds: Annotated[int | None, typer.Option(help="How many, from 0. [default: 5; 1 for smoke]")] = None,
+    lr: Lrs = "",
+    known: Annotated[
+        str, typer.Option(help="The true group of each task, e.g. 0,0,1,1. [default: the problem's, if any]")
+    ] = "",
+    baselines: Annotated[
+        str, typer.Option(help="own, published or none. [default: the preset's; none for smoke]")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory. [default: runs/study-NAME-PROBLEM-PRESET]")
+    ] = None,
+    resume: Resume = False,
+    retry_failed: Retry = False,
+    jobs: Jobs = "",
+    workers: Annotated[
+        int | None, typer.Option(help="With --jobs ray: runs at a time. [default: one per core, at most 8]")
+    ] = None,
+    address: Address = None,
+    gpus: Gpus = 0.0,
+    data: Data = None,
+    epochs: Epochs = None,
+    settings: Settings = None,
+    device: Device = "",
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be run, and end.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Answer a question by many runs; the name of the command says which."""
+    with errors_said(debug):
+        from equipoise import actions, parallel, question_actions
+
+        folder = None if data is None else str(data.expanduser())
+        changes = actions.settings(settings, data=folder, epochs=epochs)
+        wanted = question_actions.asked(str(context.info_name), problem, preset, seeds, lr, known)
+        wanted = question_actions.complete(wanted, baselines, changes, device, elsewhere=gpus > 0)
+        where = out or Path("runs") / f"study-{wanted.question}-{wanted.problem}-{preset}"
+        if plan:
+            question_actions.print_asked(wanted, where)
+            return
+        how = parallel.how(jobs, wanted.device, workers, address, gpus, resume=resume, retry=retry_failed)
+        failed = question_actions.ask(wanted, where, how, command=command_line())
+        if failed:
+            typer.echo("\n".join(["Failed:", *failed]), err=True)
             raise typer.Exit(1)

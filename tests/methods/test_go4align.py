@@ -198,6 +198,20 @@ def test_smooth_takes_losses_of_any_sign() -> None:
 def test_an_unknown_indicator_is_named() -> None:
     with pytest.raises(
         ValueError,
-        match="`indicator` should be one of risk, loss, scale, smooth, rate, grad_norm, cosine, random. Found 'feat",
+        match="`indicator` should be one of risk, loss, scale, smooth, shuffled, rate, .*, random. Found 'feat",
     ):
         eq.build_method("go4align:indicator=features", 3)
+
+
+def test_shuffled_indicators_are_the_weights_of_the_method_on_other_tasks() -> None:
+    """Over many steps every task gets every weight; in each step the weights are those of the risk."""
+    plain = eq.build_method("go4align:step=0.01:groups=2", 4)
+    shuffled = eq.build_method("go4align:step=0.01:groups=2:indicator=shuffled", 4)
+    moved = torch.zeros(4)
+    for step in range(40):
+        stats = eq.TaskStats(torch.tensor(losses_at(step)).double())
+        right, dealt = plain(stats), shuffled(stats)
+        assert dealt.sort().values.tolist() == pytest.approx(right.sort().values.tolist())
+        moved += (dealt - right).abs() > 1e-9
+    assert moved.min() > 3
+    assert shuffled.reads == eq.Reads.LOSSES

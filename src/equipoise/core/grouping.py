@@ -132,6 +132,10 @@ class Grouping(nn.Module):
         shown |= {"indicators": indicators, "assignment": labels, "group_weights": group_weights}
         return weights, shown
 
+    def dealt(self, values: Tensor) -> Tensor:
+        """The same numbers (m,), dealt to the tasks in a random order."""
+        return values[self.stream.uniform(len(values)).argsort().to(values.device, non_blocking=True)]
+
     def _labels(self, indicators: Tensor, present: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         if self.clustering in ("given", "none"):
             return self._assignment, {}

@@ -12,7 +12,7 @@ from equipoise.core.grouping import Grouping
 from equipoise.core.indicators import INDICATORS, Indicator
 from equipoise.core.method import check_at_least, check_one_of
 
-WEIGHTS = ("risk", "loss", "scale", "smooth")
+WEIGHTS = ("risk", "loss", "scale", "smooth", "shuffled")
 
 
 class GO4Align(Weighting):
@@ -26,6 +26,7 @@ class GO4Align(Weighting):
 
     Other indicators tell what the groups owe to this one. Three are parts of gamma and take its place, so that with and
     without grouping they are the factorial of the components: "loss" is m L / sum_j L_j, "scale" p / m, "smooth" m q.
+    "shuffled" is gamma dealt to the tasks at random in each step: the right weights, on the wrong tasks.
     The others make the groups only, and a group weighs the mean of gamma = p q: "rate" is L / (first loss seen),
     "grad_norm" the norm of the task gradient, "cosine" its cosine to the mean gradient, "random" a uniform draw. The
     weights of any other method become indicators by the wrapper `grouped` (Table 4). With `Balancer(memory="features")`
@@ -50,8 +51,8 @@ class GO4Align(Weighting):
         groups: the number of groups k, from 1 to m, or "auto"; 2 for NYUv2 and 5 for QM9 in the paper.
         step: the beta of Eq. 6, at least 0; 1e-4 in the authors' code.
         decay: what is kept of log q at each step, in [0, 1].
-        indicator: what tasks are grouped by: "risk" (gamma), "loss", "scale", "smooth", "rate", "grad_norm", "cosine"
-            or "random".
+        indicator: what tasks are grouped by: "risk" (gamma), "loss", "scale", "smooth", "shuffled", "rate",
+            "grad_norm", "cosine" or "random".
         clustering: "kmeans", "spectral", "sdp", "agglomerative", "quantile", "given" (the fixed `assignment`), "random"
             (Fig. 5 of the paper), "shuffled" or "none"; their options are in `equipoise.core.grouping.Grouping`.
         criterion: how "auto" chooses the number of groups: "gap" or "bic".
@@ -114,9 +115,8 @@ class GO4Align(Weighting):
         self.log_q.copy_(log_q - log_q.mean())
         gamma = self._gamma(losses)
         indicators = gamma if self.indicator is None else self.indicator(stats, losses)
-        weights, self.diagnostics = self.grouping(
-            indicators, None if stats.all_present else stats.present, gamma
-        )
+        present = None if stats.all_present else stats.present
+        weights, self.diagnostics = self.grouping(indicators, present, gamma)
         return weights
 
     def _gamma(self, losses: Tensor) -> Tensor:
@@ -126,4 +126,5 @@ class GO4Align(Weighting):
         if self.part == "scale":
             return losses.mean() / losses
         smooth = torch.softmax(self.log_q, dim=0)
-        return self.n_tasks * smooth if self.part == "smooth" else losses.sum() / losses * smooth
+        gamma = self.n_tasks * smooth if self.part == "smooth" else losses.sum() / losses * smooth
+        return self.grouping.dealt(gamma) if self.part == "shuffled" else gamma

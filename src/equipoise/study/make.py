@@ -73,7 +73,7 @@ def base_of(problem: type[Problem], preset: str, wanted: Wanted) -> tuple[str, O
     base = chosen.get("base", preset)
     check_known(f"A preset of {problem.name}", base, problem.presets, StudyError)
     lr = wanted.lr or chosen.get("lr") or problem.presets[base]["lrs"][0]
-    return base, Overrides(("ls",), (0,), (lr,), "none", settings)
+    return base, Overrides(("ls",), (0,), (lr,), baselines="none", settings=settings)
 
 
 def make_study(problem: type[Problem], preset: str, wanted: Wanted, base: Plan) -> StudyPlan:
