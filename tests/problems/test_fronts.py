@@ -90,8 +90,7 @@ def test_points_in_the_middle_are_optimal_and_a_maximum_of_the_weighted_sum_that
     share = float(-slopes[1] / (slopes[0] - slopes[1]))
 
     def total(t: Tensor) -> Tensor:
-        first, second = _line(problem, t)
-        return first * share + second * (1 - share)
+        return _line(problem, t) @ torch.tensor([share, 1 - share], dtype=torch.float64)
 
     point = torch.tensor(s, dtype=torch.float64)
     assert float(torch.func.grad(total)(point)) == pytest.approx(0, abs=1e-9)
