@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from equipoise.problems.colour_presets import DOMAINNET
 from equipoise.training.config import RunConfig, TrainConfig
 from equipoise.training.loop import Trainer
 from equipoise.training.outcome import Hooks, InterruptedRunError, Outcome
@@ -110,6 +111,13 @@ def test_with_sgd_the_learned_weights_do_not_decay(tmp_path: Path) -> None:
     groups = trainer._optimizer.param_groups
     assert isinstance(trainer._optimizer, torch.optim.SGD)
     assert [(group["weight_decay"], group["momentum"]) for group in groups] == [(0.3, 0.9), (0.0, 0.9)]
+
+
+def test_the_published_recipe_of_domainnet_has_sgd() -> None:
+    paper = DOMAINNET["paper"]
+    train = TrainConfig.read(paper["train"])
+    assert (train.optimizer, train.momentum, paper["lrs"]) == ("sgd", 0.9, [0.03])
+    assert (train.epochs, train.schedule, train.weight_decay) == (30, "cosine", 1e-4)
 
 
 def test_steps_of_equal_length_do_not_depend_on_the_scale_of_the_losses(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from .runs import COMPUTE, Run, base_label, candidates, chosen, entries
 
 @dataclass(frozen=True)
 class _Left:
-    """What is left of a row: runs of the first stage, runs after it, and how many wait for others to end."""
+    """What is left of a row: its runs on the first seed, those after them, and how many wait for others to end."""
 
     first: list[Run]
     later: list[Run]
@@ -88,7 +88,9 @@ def _row(plan: Plan, label: str, task: str | None, done: _Done) -> _Left:
     if best is None:
         return _Left([], [], 0)
     runs = [_of(plan, label, task, seed, best) for seed in plan.seeds]
-    return _Left([], [run for run in runs if not done.finished(run)], 0)
+    # The look at the test part comes at once, so that few checkpoints wait for theirs.
+    now, *later = ([run] if not done.finished(run) else [] for run in runs)
+    return _Left(now, [run for some in later for run in some], 0)
 
 
 def _at_compute(plan: Plan, label: str, task: str | None, done: _Done) -> _Left:
