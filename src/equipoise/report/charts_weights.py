@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median_high
+from typing import Any
 
 from equipoise.benchmark.summary import Summary
 
@@ -19,6 +20,7 @@ from .plots_training import by_group, by_share, order_caption, weight_caption
 from .wording import number, ranked, short_labels
 
 _DIVERGING = [[0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#f7f7f7"], [0.75, "#f4a582"], [1, "#b2182b"]]
+_ABSENT = "#9aa1aa"  # where a weight is not positive
 _FEW_BINS = 24  # of more tasks than can be named
 _TICKS = {
     2.0: (1.2, 1.5),
@@ -53,7 +55,7 @@ def weights(summary: Summary, directory: Path) -> Chart | None:
     extremes = [history.extreme for history in shown.values()]
     limit = max(min(math.sqrt(median_high(extremes) * max(extremes)), 1e3), 1.5)
     panels = tuple(
-        Panel((_share_trace(history, tasks, limit),), _map_layout(tasks), name)
+        Panel((_share_trace(history, tasks, limit),), _map_layout(tasks, plot_bgcolor=_ABSENT), name)
         for name, history in shown.items()
     )
     body = ((task, *(_from_to(h.shares[k]) for h in shown.values())) for k, task in enumerate(tasks))
@@ -94,16 +96,18 @@ def groups(summary: Summary, directory: Path) -> Chart | None:
     return Chart("groups", title, caption, alt, panels, table)
 
 
-def _map_layout(tasks: Sequence[str]) -> Values:
+def _map_layout(tasks: Sequence[str], **more: Any) -> Values:
     many = len(tasks) > MANY
-    side = axis(f"{len(tasks)} tasks", showticklabels=False, autorange="reversed") if many else names(tasks)
+    side = (
+        axis(f"{len(tasks)} tasks", showticklabels=False, ticks="", autorange="reversed")
+        if many
+        else names(tasks)
+    )
     height = 360 if many else 80 + (18 if len(tasks) <= 20 else 13) * len(tasks)
-    return layout(height, axis("training step", showgrid=False, nticks=6), side)
+    return layout(height, axis("training step", showgrid=False, nticks=6), side, **more)
 
 
-def _map(
-    steps: tuple[float, float], rows: Sequence[Sequence[float]], tasks: Sequence[str]
-) -> dict[str, object]:
+def _map(steps: tuple[float, float], rows: Sequence[Sequence[float]], tasks: Sequence[str]) -> dict[str, Any]:
     """A heat map of the logarithms to base 2, the bins spread over the steps."""
     shown = [_thinned(row) for row in rows] if len(tasks) > MANY else [list(row) for row in rows]
     bins = len(shown[0])

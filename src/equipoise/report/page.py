@@ -36,6 +36,7 @@ _SOURCES = {
     "none": "no single-task runs asked for",
 }
 _PICTURES = "pictures_"  # how the names of figures of images begin
+_RANKS = "ranks"  # the figure that is shown as it is drawn for paper
 
 
 def page(summary: Summary, directory: Path, drawings: Sequence[Drawing]) -> str:
@@ -44,15 +45,16 @@ def page(summary: Summary, directory: Path, drawings: Sequence[Drawing]) -> str:
     Args:
         summary: of the run directory.
         directory: with the logs of the runs.
-        drawings: of which the images are shown; the other ones are drawn anew, to be pointed at.
+        drawings: of which the images and the ranks are shown; the others are drawn anew, to be pointed at.
 
     Raises:
         ImportError: without plotly; names what to install.
     """
     plan, found = summary.plan, evidence(summary)
     images = [picture(drawing) for drawing in drawings if drawing.name.startswith(_PICTURES)]
+    ranks = [picture(drawing) for drawing in drawings if drawing.name == _RANKS]
     said = "".join(f"<p>{prose(sentence)}</p>" for sentence in verdict(summary)[1:])
-    results = (said, charts_forest.scores(summary, found), *_tables(summary))
+    results = (said, charts_forest.scores(summary, found), *ranks, *_tables(summary))
     tasks = (
         charts_changes.spread(summary),
         charts_forest.forest(summary, found),
