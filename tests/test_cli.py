@@ -93,7 +93,10 @@ def test_a_plan_is_shown_and_nothing_is_done() -> None:
         ),
         (["bench", "toy", "--seeds", "0"], "`seeds` should be at least 1. Found 0."),
         (["bench", "toy", "--jobs", "0"], "`jobs` should be at least 1. Found 0."),
-        (["bench", "toy", "--lr", "fast"], "`lr` should be numbers separated by commas, or with --budget bounds such as 1e-4..1e-2. Found 'fast'."),
+        (
+            ["bench", "toy", "--lr", "fast"],
+            "`lr` should be numbers separated by commas, or with --budget bounds such as 1e-4..1e-2. Found 'fast'.",
+        ),
         (["bench", "toy", "--lr", "-1"], "`lr` should be different numbers above 0. Found -1."),
         (
             ["bench", "toy", "--baselines", "mine"],
