@@ -71,7 +71,9 @@ def _lines(
     if not means:
         return None
     traces = tuple(_line(short[method], look[method], curve) for method, curve in means.items())
-    panel = Panel(traces, layout(340, axis("training step"), axis(what)))
+    every = [value for curve in means.values() for _, value in curve]
+    upwards = axis(what, range=[1.08 * min(0.0, *every), 1.08 * max(0.0, *every) or 1.0])
+    panel = Panel(traces, layout(340, axis("training step"), upwards))
     values = {method: [value for _, value in curve] for method, curve in means.items()}
     body = (
         (method, *(number(value, 3) for value in (fmean(found), min(found), max(found))))
