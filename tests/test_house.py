@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"build", "core", "engine", "monitor"},
     "problems": {"core", "data", "models", "training"},
     "cluster": {"training"},
-    "benchmark": {"problems", "training", "build", "core", "cluster"},
+    "benchmark": {"problems", "training", "build", "core", "cluster", "solvers"},
     "report": {"benchmark", "search", "study", "training"},
     "search": {"problems", "training", "engine", "build", "core", "cluster"},
     "__init__": {"build", "core", "engine", "methods", "monitor", "wrappers"},

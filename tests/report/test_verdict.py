@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from equipoise.benchmark.evidence import evidence
+from equipoise.benchmark.evidence import evidence, indistinct
 from equipoise.benchmark.statistics import summarise
 from equipoise.benchmark.summary import Baseline, Spread, Summary
 from equipoise.report.verdict import verdict
@@ -96,6 +96,28 @@ def test_a_difference_inside_its_interval_is_never_called_real(base: Summary) ->
                 assert not re.search(
                     rf"(better|worse): [^.;]*{name} \(", text.split("Holm's correction,")[-1]
                 )
+
+
+def test_what_differs_from_ls_is_not_called_a_tie_with_it(base: Summary) -> None:
+    """Against ls there are two tests, between all pairs three: p = 0.02 passes the first correction alone."""
+    values = (0.0, 0.1, -0.1, 0.05, -0.05), (1.2, 0.2, 0.75, 1.4, 0.45), (1.4, -0.6, 0.5, 1.6, -0.4)
+    summary = scored(base, *values)
+    found = evidence(summary)
+    famo = found.methods["famo"].against
+    assert famo is not None and famo.verdict == "worse"
+    assert "famo" in indistinct(summary)["ls"]
+    sentences = verdict(summary)
+    assert sentences[0].startswith("A tie: ls (") and "famo" not in sentences[0]
+    assert "worse: famo (+0.8 [" in sentences[2]
+
+
+def test_without_any_difference_that_is_said_once(base: Summary) -> None:
+    values = [(5.0, 6.0, 4.0, 7.0, 3.0), (4.9, 4.0, 6.1, 5.0, 5.5), (5.2, 3.1, 6.0, 4.0, 7.0)]
+    sentences = verdict(scored(base, *values))
+    assert re.search(
+        r"No method is clearly different from ls: differences below \d.\d points may", sentences[2]
+    )
+    assert not any("tie with" in text or "ties with" in text for text in sentences)
 
 
 def test_one_difference_that_survives_alone_may_not_survive_among_many(base: Summary) -> None:

@@ -17,6 +17,7 @@ from .wording import (
     left_out,
     listed,
     number,
+    points,
     ranked,
     short_labels,
     small,
@@ -184,9 +185,7 @@ def _reference_notes(found: Evidence) -> Iterable[str]:
     if tested:
         visible = [one.visible for one in tested if one.verdict == "tie" and one.visible is not None]
         seen = (
-            f" Ties: a difference of {max(visible):.2g} points would have been seen in each."
-            if visible
-            else ""
+            f" Ties: a difference of {points(max(visible))} would have been seen in each." if visible else ""
         )
         yield (
             f"Against {found.reference}: paired t test over common seeds; p and verdict after Holm's correction over "

@@ -9,7 +9,19 @@ from equipoise.benchmark.evidence import Evidence, evidence, failures, indistinc
 from equipoise.benchmark.summary import MethodSummary, Spread, Summary
 
 from .times import long_waits
-from .wording import counted, decimals_for, left_out, listed, number, ranked, short_labels, with_interval
+from .wording import (
+    counted,
+    decimals_for,
+    left_out,
+    listed,
+    number,
+    points,
+    ranked,
+    short_labels,
+    with_interval,
+)
+
+_TIED = 5  # methods of a tie that are named
 
 
 def verdict(summary: Summary) -> list[str]:
@@ -48,17 +60,28 @@ def _lead(summary: Summary, found: Evidence, scored: Sequence[tuple[MethodSummar
         first = f"{names[best.method]} has a Δm of {_percent(found, best)}: {change}."
     if len(best.runs) < 2:
         return [first, "One seed: the spread is unknown, so the order of the methods may be chance."]
-    alike = indistinct(summary)[best.method]
+    alike = set(indistinct(summary)[best.method]) - _told_apart(found, best.method)
     tied = [row for row, _ in scored[1:] if row.method in alike]
     if tied:
         values = [f"{names[row.method]} ({_percent(found, row)})" for row in (best, *tied)]
         seeds = counted(len(best.runs), "seed")
         return [
-            f"A tie: {listed(values)} cannot be told apart on {seeds}.",
+            f"A tie: {listed(values, _TIED)} cannot be told apart on {seeds}.",
             f"Of {names[best.method]}: {change}.",
         ]
     apart = "It differs from every other method (paired tests, Holm's correction over all pairs)."
     return [first, apart] if len(scored) > 1 else [first]
+
+
+def _told_apart(found: Evidence, best: str) -> set[str]:
+    """The methods that differ from the best one by the comparison with the reference, which needs fewer tests."""
+    if best == found.reference:
+        return {
+            label for label, one in found.methods.items() if one.against and one.against.verdict == "worse"
+        }
+    against = found.methods[best].against
+    real = against is not None and against.verdict == "better"
+    return {found.reference} if found.reference and real else set()
 
 
 def _change(summary: Summary, found: Evidence, method: str, score: Spread) -> str:
@@ -88,11 +111,10 @@ def _against(found: Evidence, names: Mapping[str, str]) -> list[str]:
         parts += [f"{word}: {listed(those)}"] * bool(those)
     sentences = [f"Against {found.reference}, after Holm's correction, {'; '.join(parts)}."] * bool(parts)
     if ties:
-        seen = max(one.visible or 0.0 for one in ties.values())
-        sentences.append(
-            f"{listed([names[label] for label in ties])} {'ties' if len(ties) == 1 else 'tie'} with "
-            f"{found.reference}: differences below {seen:.2g} points may have gone unseen."
-        )
+        seen = points(max(one.visible or 0.0 for one in ties.values()))
+        who = listed([names[label] for label in ties]) if real else "No method is clearly different from"
+        verb = f" {'ties' if len(ties) == 1 else 'tie'} with" if real else ""
+        sentences.append(f"{who}{verb} {found.reference}: differences below {seen} may have gone unseen.")
     return sentences
 
 

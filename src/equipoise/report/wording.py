@@ -69,6 +69,11 @@ def small(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
+def points(value: float) -> str:
+    """A difference of delta_m that could be seen: two digits, or whole points."""
+    return f"{value:.0f} points" if value >= 10 else f"{value:.2g} points"
+
+
 def first_line(text: str, most: int = 200) -> str:
     """The first line of an error, cut where it is long."""
     line = (text.strip() or "no message").splitlines()[0]
