@@ -58,10 +58,19 @@ def _facts(summary: Summary) -> dict[str, str]:
         "methods": ", ".join(map(code, plan.methods)),
         "seeds": escape(", ".join(map(str, plan.seeds))),
         name: escape(tried),
+        "optimizer": escape(_optimizer(plan)),
         "runs": f"{len(records)} recorded, {hours:.2f} hours of training",
         "started": escape(min((r.started for r in records if r.started), default="unknown")),
         "parameters": escape(", ".join(sorted({f"{r.parameters:,}" for r in records if r.parameters}))),
     }
+
+
+def _optimizer(plan: Plan) -> str:
+    train = plan.config.get("train", {})
+    words = [train.get("optimizer", "adam")]
+    words += [f"momentum {train['momentum']:g}"] if train.get("momentum") else []
+    words += [f"steps of length {train['update_norm']:g}"] if train.get("update_norm") else []
+    return ", ".join(words)
 
 
 def _tried(plan: Plan) -> tuple[str, str]:
