@@ -60,9 +60,8 @@ def test_what_was_not_counted_is_no_number(tmp_path: Path) -> None:
 
 
 def test_the_ranking_has_the_passes_and_the_page_the_trials(tmp_path: Path) -> None:
-    made = toy_plan(
-        budget=2, compute=True, methods=("ls", "nashmtl"), baselines="none", settings={"epochs": 2}
-    )
+    settings = {"epochs": 2, "optimizer": "sgd", "momentum": 0.9, "update_norm": 1.0}
+    made = toy_plan(budget=2, compute=True, methods=("ls", "nashmtl"), baselines="none", settings=settings)
     made = replace(made, methods=("ls", "nashmtl", "nashmtl@compute"))
     go(made, tmp_path)
     summary = summarise(tmp_path)
@@ -74,3 +73,4 @@ def test_the_ranking_has_the_passes_and_the_page_the_trials(tmp_path: Path) -> N
         "2 of each row, single-task networks included, on the first seed and without the test part"
         in provenance(summary)
     )
+    assert "sgd, momentum 0.9, steps of length 1" in provenance(summary)
