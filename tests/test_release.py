@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -91,7 +92,8 @@ def test_the_version_is_the_same_everywhere() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert project()["version"] == equipoise.__version__ == citation["version"]
-    assert f"## [{equipoise.__version__}]" in changelog
+    (said,) = re.findall(rf"^## \[{re.escape(equipoise.__version__)}\] - (.*)$", changelog, re.MULTILINE)
+    assert said == str(citation.get("date-released", "unreleased"))
     assert project()["license"] == citation["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text()
 

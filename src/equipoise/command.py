@@ -30,7 +30,10 @@ app = typer.Typer(
 )
 
 
-Problem = Annotated[str, typer.Argument(help="What to train on; `equipoise data` lists the problems.")]
+Problem = Annotated[
+    str,
+    typer.Argument(help="What to train on: `equipoise data` lists the problems; module:Class for your own."),
+]
 Preset = Annotated[str, typer.Option(help="The budget, such as smoke, quick, small or paper.")]
 Methods = Annotated[
     str, typer.Option(help="Separated by commas, e.g. ls,go4align:groups=5,nashmtl+every:steps=10.")
