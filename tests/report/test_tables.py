@@ -89,6 +89,44 @@ def test_methods_are_ranked_by_delta_m(summary: Summary) -> None:
     assert not table.rows[1][1].best
 
 
+def test_the_notes_say_how_ls_was_tuned(summary: Summary) -> None:
+    def said(summary: Summary) -> str:
+        return " ".join(ranking_table(summary).notes)
+
+    assert "ls was not tuned: every row has one setting." in said(summary)
+    plan = dataclasses.replace(summary.plan, lrs=(1e-3, 5e-4))
+    assert "ls is tuned: chosen among 2 settings" in said(dataclasses.replace(summary, plan=plan))
+    fair = dataclasses.replace(summary.plan, budget=8)
+    assert "ls is tuned: chosen among 8 settings" in said(dataclasses.replace(summary, plan=fair))
+
+
+def test_methods_that_failed_or_lost_a_seed_keep_their_place(tmp_path: Path) -> None:
+    plan = make_plan(Shape(methods=("ls", "uw", "famo"), seeds=2, baselines="none"), TASKS)
+    write_plan(tmp_path, plan)
+    good = [make_record("ls", {"test": {"a_x": 4.0 + seed, "b": 1.0}}, seed=seed) for seed in (0, 1)]
+    good.append(make_record("uw", {"test": {"a_x": 3.0, "b": 1.0}}))
+    error = "DivergedError: the loss of a is nan\nTraceback"
+    bad = [
+        dataclasses.replace(make_record(method, {}, seed=seed), status="failed", error=error)
+        for method, seed in (("uw", 1), ("famo", 0))
+    ]
+    for record in good + bad:
+        append_record(tmp_path, record)
+    found = summarise(tmp_path)
+    ranking, metrics = ranking_table(found), metric_table(found)
+    rows = {row[0]: dict(zip(ranking.header, row, strict=True)) for row in texts(ranking)}
+    assert list(rows)[-1] == "famo"
+    assert texts(ranking)[-1][1] == "failed on all seeds"
+    assert set(texts(ranking)[-1][2:]) == {"–"}
+    assert (rows["ls"]["seeds"], rows["uw"]["seeds"]) == ("2", "1 of 2")
+    assert "famo failed on all seeds: DivergedError: the loss of a is nan" in ranking.notes
+    assert any(
+        "the numbers of uw are of fewer seeds, which may flatter them" in note for note in ranking.notes
+    )
+    assert metrics.header[-1] == "famo"
+    assert [row[-1] for row in texts(metrics)] == ["failed", "failed"]
+
+
 def test_a_missing_baseline_is_said_under_the_table(summary: Summary) -> None:
     baseline = dataclasses.replace(summary.baseline, missing="no finished single-task run of b")
     methods = tuple(dataclasses.replace(row, delta_m=None) for row in summary.methods)

@@ -111,12 +111,13 @@ def _notes(summary: Summary, found: Evidence) -> tuple[str, ...]:
     return (
         _delta_note(summary),
         *_interval_notes(summary, found),
-        *_reference_notes(found),
+        *_reference_notes(summary, found),
         "±: standard deviation over seeds; – where it is unknown (one seed).",
         f"Mean rank: over {counted(len(summary.plan.metrics), 'metric')} among "
         f"{listed(among, 30)}; it depends on that set. Single-task is not ranked.",
         "Convergence difference: standard deviation over tasks of the epoch from which the validation metric "
         f"stays within {100 * summary.tolerance:g} % of its total improvement of its best.",
+        *_partial(summary),
         *(
             f"{label} {FAILED}: {first_line(found.failed[label])}"
             for label in labels
@@ -126,9 +127,11 @@ def _notes(summary: Summary, found: Evidence) -> tuple[str, ...]:
 
 
 def _partial(summary: Summary) -> list[str]:
-    """Who did not finish all seeds although nothing is left to run."""
-    some = [row.method for row in summary.methods if len(row.runs) < len(summary.plan.seeds)]
-    if not some or not summary.failed:
+    """Who has fewer seeds than planned since a run failed."""
+    lost = {record.method for record in summary.failed}
+    planned = len(summary.plan.seeds)
+    some = [row.method for row in summary.methods if len(row.runs) < planned and row.method in lost]
+    if not some:
         return []
     return [
         f"Runs that failed are left out: the numbers of {listed(some)} are of fewer seeds, which may flatter them."
@@ -175,7 +178,7 @@ def _by_reason(reasons: Mapping[str, str]) -> Iterable[tuple[str, str]]:
             yield "all methods" if len(labels) == len(reasons) > 1 else listed(labels), why
 
 
-def _reference_notes(found: Evidence) -> Iterable[str]:
+def _reference_notes(summary: Summary, found: Evidence) -> Iterable[str]:
     if found.reference is None:
         if found.methods:
             yield f"No method is compared with ls: {found.why}."
@@ -191,6 +194,7 @@ def _reference_notes(found: Evidence) -> Iterable[str]:
             f"Against {found.reference}: paired t test over common seeds; p and verdict after Holm's correction over "
             f"{counted(len(tested), 'method')}, the interval before it. Tie: no difference was shown.{seen}"
         )
+        yield _tuned(summary, found.reference)
     for who, why in _by_reason({label: one.estimate.why for label, one in differences.items()}):
         yield f"No test against {found.reference} for {who}: {why}."
     if differences:
@@ -198,6 +202,14 @@ def _reference_notes(found: Evidence) -> Iterable[str]:
             f"P(better than {found.reference}): probability that a run beats one of {found.reference} in a metric "
             "drawn at random."
         )
+
+
+def _tuned(summary: Summary, reference: str) -> str:
+    """How far the reference was tuned: a difference to a row that was not is worth less."""
+    tried = summary.plan.budget or len(summary.plan.lrs)
+    if tried == 1:
+        return f"{reference} was not tuned: every row has one setting."
+    return f"{reference} is tuned: chosen among {tried} settings on validation data, as every row."
 
 
 def _column(texts: list[str], values: list[float]) -> list[Cell]:

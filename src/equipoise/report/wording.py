@@ -77,7 +77,7 @@ def points(value: float) -> str:
 def first_line(text: str, most: int = 200) -> str:
     """The first line of an error, cut where it is long."""
     line = (text.strip() or "no message").splitlines()[0]
-    return line if len(line) <= most else f"{line[:most]} …"
+    return line if len(line) <= most else f"{line[:most]} ..."
 
 
 def decimals_for(means: Iterable[float], spreads: Iterable[float | None] = ()) -> int:
