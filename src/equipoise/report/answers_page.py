@@ -102,10 +102,13 @@ def correlation_said(found: Result) -> str:
     ]
     one = pearson(clusters)
     if one is None:
-        return "Cannot be told whether convergence and score go together: fewer than three methods have both."
+        return (
+            f"- **{found.question.text}** Cannot be told: fewer than three methods have both numbers, or one of them does "
+            "not vary."
+        )
     said = "Yes" if one.low > 0 else "No, the other way round" if one.high < 0 else "Cannot be told"
     return (
-        f"- **Do methods whose tasks converge together have better scores?** {said}: correlation of convergence "
+        f"- **{found.question.text}** {said}: correlation of convergence "
         f"difference and delta_m over all runs {_interval(one)}, 95 % interval by drawing whole methods, "
         f"{len(known)} of them."
     )
