@@ -103,8 +103,8 @@ def correlation_said(found: Result) -> str:
     one = pearson(clusters)
     if one is None:
         return (
-            f"- **{found.question.text}** Cannot be told: fewer than three methods have both numbers, or one of them does "
-            "not vary."
+            f"- **{found.question.text}** Cannot be told: fewer than three methods have both numbers, or one of them "
+            "does not vary."
         )
     said = "Yes" if one.low > 0 else "No, the other way round" if one.high < 0 else "Cannot be told"
     return (
