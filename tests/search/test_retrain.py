@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from equipoise.training.comparison import compared
 from scipy import stats
 
 from equipoise.search.generations import Assignment, Result, SearchError
@@ -23,6 +22,7 @@ from equipoise.search.retrain import (
     variants,
 )
 from equipoise.search.space import Point
+from equipoise.training.comparison import compared
 from equipoise.training.loop import Trainer
 from equipoise.training.outcome import Hooks, InterruptedRunError
 from search.domains_toy import by_hand, config, make

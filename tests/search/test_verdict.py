@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import pytest
-from equipoise.training.comparison import compared, holm, two_sided
 from scipy import stats
 
 from equipoise.search.generations import Assignment, Result
@@ -15,6 +14,7 @@ from equipoise.search.retrain import Retrained
 from equipoise.search.run import Found
 from equipoise.search.space import Point
 from equipoise.search.verdict import gains, sentences
+from equipoise.training.comparison import compared, holm, two_sided
 from search.domains_toy import config
 
 PLAN = SearchPlan(config=config(4), names=("low", "high"))
