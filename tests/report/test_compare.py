@@ -90,7 +90,7 @@ def test_the_page_says_it_and_lies_beside_the_first_report(tmp_path: Path) -> No
     html = target.read_text()
     assert "equipoise bench toy --other" in html
     assert 'id="figure-compare_0"' in html
-    assert html.count('role="tab"') == 3
+    assert html.count('<button type="button" role="tab"') == 3
     assert not (first / "report.html").exists()
 
 
