@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .matched import matched
 from .records import Plan, Record
@@ -28,10 +28,11 @@ class _Done:
 
     def first(self, label: str, task: str | None) -> tuple[list[Run], Record | None]:
         """The runs on the first seed that are still to come, and the chosen one once there is none."""
-        runs = candidates(self._plan, label, task, self._plan.seeds[0])
+        plan = self._plan
+        runs = candidates(plan, label, task, plan.seeds[0], test=plan.budget is None)
         missing = [run for run in runs if run.run_id not in self.records]
         ended = [self.records[run.run_id] for run in runs if run.run_id in self.records]
-        return missing, None if missing else chosen(self._plan, ended)
+        return missing, None if missing else chosen(plan, ended)
 
     def finished(self, run: Run) -> bool:
         """Whether a run has ended, with the test part read unless it failed."""
@@ -83,8 +84,7 @@ def _row(plan: Plan, label: str, task: str | None, done: _Done) -> _Left:
     missing, best = done.first(label, task)
     reads = 0 if plan.budget is None else 1
     if missing:
-        untested = [replace(run, test=plan.budget is None) for run in missing]
-        return _Left(untested, [], len(plan.seeds) - 1 + reads)
+        return _Left(missing, [], len(plan.seeds) - 1 + reads)
     if best is None:
         return _Left([], [], 0)
     runs = [_of(plan, label, task, seed, best) for seed in plan.seeds]

@@ -63,13 +63,13 @@ def base_label(label: str) -> str:
     return label.removesuffix(COMPUTE)
 
 
-def candidates(plan: Plan, label: str, task: str | None, seed: int) -> list[Run]:
-    """One run of a row for each setting that it tries out."""
+def candidates(plan: Plan, label: str, task: str | None, seed: int, *, test: bool = True) -> list[Run]:
+    """One run of a row for each setting that it tries out, which reads the test part or does not."""
     name = _file_safe(base_label(label)) + (".compute" if label.endswith(COMPUTE) else "")
     if plan.budget is None:
         return [Run(f"{name}-lr{lr:g}-seed{seed}", label, task, seed, lr) for lr in plan.lrs]
     return [
-        Run(f"{name}-t{trial}-seed{seed}", label, task, seed, one.lr, trial, one.knobs, one.train)
+        Run(f"{name}-t{trial}-seed{seed}", label, task, seed, one.lr, trial, one.knobs, one.train, test)
         for trial, one in enumerate(settings(plan, label))
     ]
 
