@@ -337,3 +337,16 @@ def test_bad_options_are_named(options: str, message: str) -> None:
     for text in (f"go4align:{options}", f"constant+grouped:{options}"):
         with pytest.raises(ValueError, match=message):
             eq.build_method(text, 4)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 5])
+def test_group_weights_are_the_indicators_times_the_right_inverse_of_the_assignment(groups: int) -> None:
+    """Eq. 3 of the paper as it is printed: omega = gamma' A' (A A')^-1, with full row rank since no group is empty."""
+    gamma = torch.tensor([0.3, 4.0, 0.5, 2.2, 9.0, 2.0], dtype=torch.float64)
+    weights, shown = Grouping(6, groups)(gamma, None)
+    matrix = torch.nn.functional.one_hot(shown["assignment"], groups).T.double()
+    assert int(torch.linalg.matrix_rank(matrix)) == groups
+    omega = gamma @ matrix.T @ torch.linalg.inv(matrix @ matrix.T)
+    torch.testing.assert_close(omega, gamma @ torch.linalg.pinv(matrix))
+    torch.testing.assert_close(shown["group_weights"], omega)
+    torch.testing.assert_close(weights, omega @ matrix)
