@@ -60,6 +60,9 @@ def run(name: str, until: float) -> bool:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
         process.wait()
+    except KeyboardInterrupt:  # it has reached the benchmark too, which writes its checkpoints
+        process.wait()
+        sys.exit("Stopped. The same command goes on.")
     if process.returncode == 2:
         sys.exit(2)  # `bench` has said what is wrong
     return not summarise(RUNS / name).missing
