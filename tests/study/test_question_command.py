@@ -51,7 +51,7 @@ def test_grouping_is_planned() -> None:
     assert "Does grouping help, against a weight for each task?" in planned.output
 
 
-def test_a_study_is_run_and_resumed() -> None:
+def test_a_study_is_run_and_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("k", "synthetic", *TINY, "--set", "tasks=3", "--epochs", "1", "--seeds", "2", "--out", "run")
     done = study(*arguments)
     assert done.exit_code == 0, done.output
@@ -61,6 +61,7 @@ def test_a_study_is_run_and_resumed() -> None:
     records = Path("run/runs/records.jsonl").read_bytes()
     refused = study(*arguments)
     assert refused.exit_code == 2 and "add --resume to go on" in refused.output
+    monkeypatch.setattr("equipoise.question_actions.write_answers", lambda *given: Path("not drawn again"))
     again = study(*arguments, "--resume")
     assert again.exit_code == 0, again.output
     assert Path("run/runs/records.jsonl").read_bytes() == records
