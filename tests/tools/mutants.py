@@ -1,4 +1,4 @@
-"""Breaks every method, solver and part of the weight search in every small way and shows which breaks the tests notice.
+"""Breaks every method, solver, part of the weight search and statistic in every small way and shows which breaks the tests notice.
 
     python tests/tools/mutants.py [--only famo --only mgda] [--out docs/mutants.md]
 
@@ -127,6 +127,16 @@ SEARCH = {
     "verdict": ("verdict",),
     "weights": ("weights",),
 }
+# Files of the statistics of a benchmark, likewise.
+STATISTICS = {
+    "aggregates": ("evidence",),
+    "bootstrap": ("bootstrap", "evidence"),
+    "evidence": ("evidence",),
+    "power": ("power",),
+    "ranks": ("ranks",),
+    "recomputed": ("published",),
+    "samples": ("evidence",),
+}
 COMPARISON = SOURCE / "training" / "comparison.py"  # tested by the verdict of a search
 
 
@@ -164,6 +174,8 @@ def _arguments(path: Path) -> list[str]:
     name = path.stem
     if path == COMPARISON:
         tests = [str(ROOT / "tests" / "search" / "test_verdict.py")]
+    elif path.parent.name == "benchmark":
+        tests = [str(ROOT / "tests" / "benchmark" / f"test_{of}.py") for of in STATISTICS[name]]
     elif path.parent.name == "search":
         tests = [str(ROOT / "tests" / "search" / f"test_{of}.py") for of in SEARCH[name]]
     elif (ROOT / "tests" / "solvers" / f"test_{name}.py").exists():
@@ -202,6 +214,7 @@ def main() -> int:
         for part in ("methods", "wrappers", "solvers")
         for file in sorted((SOURCE / part).glob("[a-z]*.py"))
     ]
+    files += [SOURCE / "benchmark" / f"{name}.py" for name in STATISTICS]
     files += [COMPARISON, *(SOURCE / "search" / f"{name}.py" for name in SEARCH)]
     lines = ["| file | mutants run | noticed | survivors |", "|---|---|---|---|"]
     broken = 0

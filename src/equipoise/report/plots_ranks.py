@@ -6,7 +6,7 @@ import math
 from statistics import fmean
 from typing import Any
 
-from equipoise.benchmark.rank_test import LEVEL, RankTest, rank_test
+from equipoise.benchmark.ranks import LEVEL, RankTest, rank_test
 from equipoise.benchmark.summary import Summary
 
 from .style import INK, LINE, Canvas, Plot, looks

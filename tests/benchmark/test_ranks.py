@@ -8,7 +8,7 @@ import random
 import pytest
 from scipy import stats
 
-from equipoise.benchmark.rank_test import friedman, rank_test, signed_rank
+from equipoise.benchmark.ranks import friedman, rank_test, signed_rank
 
 
 def table(methods: int, blocks: int, *, ties: bool = False) -> list[list[float]]:
@@ -69,13 +69,23 @@ def test_a_group_within_another_is_not_named_again() -> None:
     assert found.cliques == (tuple(found.mean_ranks),)
 
 
-def test_higher_may_be_better_and_units_do_not_matter() -> None:
-    small = {"a": [0.1 + 0.001 * k for k in range(8)], "b": [0.2 + 0.001 * k for k in range(8)]}
-    large = {name: [1000 * value for value in row] for name, row in small.items()}
-    assert rank_test(small, [True] * 8).pairs == {("b", "a"): pytest.approx(2 / 2**8)}
-    assert rank_test(large, [True] * 8) == rank_test(small, [True] * 8) or math.isnan(
-        rank_test(large, [True] * 8).statistic
-    )
+def test_higher_may_be_better() -> None:
+    rows = {"a": [0.1 + 0.001 * k for k in range(8)], "b": [0.2 + 0.001 * k for k in range(8)]}
+    assert rank_test(rows, [True] * 8).pairs == {("b", "a"): pytest.approx(2 / 2**8)}
+    assert list(rank_test(rows, [False] * 8).mean_ranks) == ["a", "b"]
+
+
+def test_the_unit_of_a_metric_does_not_matter() -> None:
+    names, blocks = "abc", 9
+    rows = dict(zip(names, table(3, blocks), strict=True))
+    units = [10.0 ** (k % 4) for k in range(blocks)]
+    large = {
+        name: [unit * value for unit, value in zip(units, row, strict=True)] for name, row in rows.items()
+    }
+    plain, scaled = rank_test(rows, [False] * blocks), rank_test(large, [False] * blocks)
+    assert scaled.pairs == pytest.approx(plain.pairs)
+    assert 0.01 < min(plain.pairs.values()) < 1.0  # neither all nor no signs agree
+    assert scaled.mean_ranks == plain.mean_ranks
 
 
 def test_too_little_is_no_test() -> None:
