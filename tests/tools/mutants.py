@@ -1,4 +1,4 @@
-"""Breaks every method, solver, part of the weight search and statistic in every small way and shows which breaks the tests notice.
+"""Breaks methods, solvers, the weight search and the statistics in every small way and shows which breaks the tests notice.
 
     python tests/tools/mutants.py [--only famo --only mgda] [--out docs/mutants.md]
 
