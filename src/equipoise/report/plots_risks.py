@@ -47,7 +47,7 @@ def curves(found: Result, canvas: Canvas) -> Plot | None:
     arm = found.arms[0]
     if "convergence" not in found.question.looks:
         return None
-    drawn = [(row, lines) for row in _named(arm, "uw", "famo", "go4align") if (lines := _progress(arm, row))]
+    drawn = [(row, way) for row in _named(arm, "uw", "famo", "go4align") if (way := _progress(arm, row))]
     if not drawn:
         return None
     figure = canvas(9.4, 3.2)
