@@ -24,10 +24,11 @@ _HEAD = """# Benchmarks
 
 Made by `python tests/tools/benchmarks_page.py` from the registry and the docstrings. Every problem is run by
 `equipoise bench NAME --preset PRESET`; `equipoise data NAME` says what data is installed, where to get the rest, and
-under which licence. Presets are budgets: `smoke` shows whether it runs, `quick` takes minutes, `small` an hour or more,
-`full` or `paper` the protocol. The extras `qm9`, `earth`, `chemicals` and `table` are for the problems of their name,
-`celeba` is for domainnet, office and taskonomy too; the others need `cli` alone. `--plan` prints what a preset would run. How the published ones were run, and what is
-wrong with them: [Protocols](protocols.md). One of your own: [Add a data set](add-a-data-set.md).
+under which licence. The extras `qm9`, `earth`, `chemicals` and `table` are for the problems of their name, `celeba` is
+for domainnet, office and taskonomy too; the others need `cli` alone. Presets are budgets: `smoke` shows whether it
+runs, `quick` takes minutes, `small` an hour or more, `full` or `paper` the protocol. `--plan` prints what a preset
+would run. How the published ones were run, and what is wrong with them: [Protocols](protocols.md). One of your own:
+[Add a data set](add-a-data-set.md).
 """
 
 
