@@ -1,4 +1,4 @@
-"""Breaks methods, solvers, the weight search and the statistics in every small way and shows which breaks the tests notice.
+"""Breaks methods, solvers, the weight search and the statistics in small ways and shows which breaks the tests notice.
 
     python tests/tools/mutants.py [--only famo --only mgda] [--out docs/mutants.md]
 
