@@ -150,6 +150,21 @@ def test_mean_ranks_are_those_of_the_summary_and_stay_in_range(tmp_path: Path) -
         assert rank.why or (rank.low is not None and rank.high is not None and 1 <= rank.low < rank.high <= 3)
 
 
+def test_two_seeds_are_enough_for_intervals_however_wide(tmp_path: Path) -> None:
+    single = SINGLE_A[:2], SINGLE_B[:2]
+    crossing = [(4.0, 50.0), (4.4, 50.6)], [(4.2, 49.5), (4.1, 51.0)]  # each leads with one seed
+    summary = summary_of(tmp_path, {"ls": crossing[0], "famo": crossing[1]}, single)
+    famo = evidence(summary).methods["famo"]
+    assert famo.delta_m is not None and famo.delta_m.high is not None
+    half = stats.t.isf(0.025, 1) * stdev(scores(crossing[1])) / math.sqrt(2)
+    assert famo.delta_m.high - famo.delta_m.mean == near(half)
+    assert famo.mean_rank is not None and famo.mean_rank.low == 1.0 and famo.mean_rank.high == 2.0
+    assert famo.against is not None and famo.against.verdict == "tie"
+    alone = evidence(summary_of(tmp_path / "alone", {"ls": LS, "famo": FAMO}, (SINGLE_A[:1], SINGLE_B[:1])))
+    delta = alone.methods["famo"].delta_m
+    assert delta is not None and delta.why == "one seed of the single-task run of a and 1 more"
+
+
 def test_one_seed_has_no_interval_and_no_test(tmp_path: Path) -> None:
     found = evidence(summary_of(tmp_path, {"ls": LS[:1], "famo": FAMO[:1]}))
     famo = found.methods["famo"]
