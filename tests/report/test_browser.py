@@ -79,7 +79,9 @@ def write_page(directory: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    shape = Shape(methods=("ls", "famo", "go4align:groups=5", "nashmtl+grouped:groups=2"), epochs=6, steps=60)
+    shape = Shape(
+        methods=("ls", "famo", "go4align:groups=5", "nashmtl+grouped:groups=2"), seeds=2, epochs=4, steps=40
+    )
     directory = write_run_directory(tmp_path_factory.mktemp("run"), shape)
     write_pictures(directory)
     return write_page(directory)
@@ -110,25 +112,39 @@ class Opened:
         self.page.get_by_role("tab", name=tab, exact=True).click()
 
 
+def open_page(browser: Any, report: Path, width: int = 1280, scheme: str = "light") -> Opened:
+    """A page in a context of its own, in which no host can be reached."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    found = Opened(context.new_page())
+    context.route(re.compile("^(?!file:|data:|blob:)"), lambda route: route.abort())
+    found.page.on("console", lambda message: found.complaints.append(message.text))
+    found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    found.page.on("request", lambda request: found.requests.append(request.url))
+    found.page.on("dialog", lambda dialog: found.complaints.append(dialog.message))
+    found.page.goto(report.as_uri())
+    return found
+
+
+@pytest.fixture(scope="module")
+def desk(browser: Any, report: Path) -> Iterator[Opened]:
+    """The report on a wide screen, for tests that leave it as they found it."""
+    found = open_page(browser, report)
+    yield found
+    assert found.complaints == []
+    found.page.context.close()
+
+
 @pytest.fixture
-def opened(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    contexts = []
+def opened(browser: Any) -> Iterator[Any]:
+    pages = []
 
-    def open_page(report: Path, width: int = 1280, scheme: str = "light") -> Opened:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        found = Opened(context.new_page())
-        context.route(re.compile("^(?!file:|data:|blob:)"), lambda route: route.abort())
-        found.page.on("console", lambda message: found.complaints.append(message.text))
-        found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
-        found.page.on("request", lambda request: found.requests.append(request.url))
-        found.page.on("dialog", lambda dialog: found.complaints.append(dialog.message))
-        found.page.goto(report.as_uri())
-        return found
+    def new_page(report: Path, width: int = 1280, scheme: str = "light") -> Opened:
+        pages.append(open_page(browser, report, width, scheme))
+        return pages[-1]
 
-    yield open_page
-    for context in contexts:
-        context.close()
+    yield new_page
+    for found in pages:
+        found.page.context.close()
 
 
 def check_plots(page: Any) -> int:
@@ -143,9 +159,8 @@ def check_plots(page: Any) -> int:
     return len(found)
 
 
-def test_every_tab_is_reached_by_keyboard_and_shows_its_figures(opened: Any, report: Path) -> None:
-    found = opened(report)
-    page = found.page
+def test_every_tab_is_reached_by_keyboard_and_shows_its_figures(desk: Opened, report: Path) -> None:
+    found, page = desk, desk.page
     page.keyboard.press("Tab")  # the button of the theme
     page.keyboard.press("Tab")
     plots = 0
@@ -170,8 +185,9 @@ def test_every_tab_is_reached_by_keyboard_and_shows_its_figures(opened: Any, rep
     assert [url for url in found.requests if not url.startswith(("data:", "blob:"))] == [report.as_uri()]
 
 
-def test_every_figure_has_its_numbers_in_words(opened: Any, report: Path) -> None:
-    page = opened(report).page
+def test_every_figure_has_its_numbers_in_words(desk: Opened) -> None:
+    desk.show("Verdict")
+    page = desk.page
     for figure in page.locator("figure[data-chart]").all():
         assert len(figure.locator("figcaption").text_content()) > 40
         assert figure.locator("details table tbody tr").count() > 0
@@ -180,10 +196,9 @@ def test_every_figure_has_its_numbers_in_words(opened: Any, report: Path) -> Non
     assert page.locator("#scores-numbers").is_visible()
 
 
-def test_keys_hide_a_method_and_choices_change_the_axes(opened: Any, report: Path) -> None:
-    found = opened(report)
-    found.show("Trade-off")
-    page, marks = found.page, "#figure-pairs .scatterlayer .trace"
+def test_keys_hide_a_method_and_choices_change_the_axes(desk: Opened) -> None:
+    desk.show("Trade-off")
+    page, marks = desk.page, "#figure-pairs .scatterlayer .trace"
     assert page.locator(marks).count() == 4
     famo = page.locator("#figure-pairs .key", has_text="famo")
     famo.press("Enter")
@@ -193,12 +208,12 @@ def test_keys_hide_a_method_and_choices_change_the_axes(opened: Any, report: Pat
     assert page.locator(marks).count() == 4
     page.locator("#figure-pairs select[data-axis=x]").select_option("cv")
     assert page.locator("#figure-pairs .g-xtitle").text_content() == "cv: change (%)"
-    assert found.complaints == []
 
 
 @pytest.mark.parametrize("title", ["mean rank", "p (Holm)"])
-def test_a_table_is_sorted_by_keyboard(opened: Any, report: Path, title: str) -> None:
-    page = opened(report).page
+def test_a_table_is_sorted_by_keyboard(desk: Opened, title: str) -> None:
+    desk.show("Verdict")
+    page = desk.page
     head = page.locator("#ranking thead th", has_text=title)
     column = page.locator("#ranking thead th").all_inner_texts().index(head.inner_text())
 
@@ -299,11 +314,10 @@ def test_names_are_words_and_do_nothing(opened: Any, tmp_path: Path) -> None:
     assert [url for url in found.requests if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
-def test_every_tile_is_an_image(opened: Any, report: Path) -> None:
-    found = opened(report)
-    found.show("Pictures")
+def test_every_tile_is_an_image(desk: Opened) -> None:
+    desk.show("Pictures")
     for name in TABS["Pictures"]:
-        count = found.page.evaluate(
+        count = desk.page.evaluate(
             """async name => {
                 const found = [...document.querySelectorAll(`#figure-${name} svg image`)];
                 await Promise.all(found.map(image => image.decode ? image.decode() : null));

@@ -129,7 +129,7 @@ def layout(height: int, x: Values, y: Values, **more: Any) -> Values:
     """
     return {
         "height": height,
-        "margin": {"l": 8, "r": 14, "t": 8, "b": 8},
+        "margin": {"l": 8, "r": 22, "t": 8, "b": 8},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {
@@ -140,17 +140,17 @@ def layout(height: int, x: Values, y: Values, **more: Any) -> Values:
         "hoverlabel": {"bgcolor": PAPER, "bordercolor": LINE, "font": {"color": INK}, "namelength": -1},
         "showlegend": False,
         "dragmode": False,
-        "xaxis": x,
-        "yaxis": y,
+        # each side by itself, and labels that do not turn: else the margins may never settle
+        "xaxis": {"automargin": "height", "tickangle": 0, **x},
+        "yaxis": {"automargin": "width", **y},
         **more,
     }
 
 
 def axis(title: str = "", **more: Any) -> Values:
-    """An axis of numbers in the colours of the page, with room for its labels."""
+    """An axis of numbers in the colours of the page."""
     return {
         "title": {"text": title, "standoff": 8},
-        "automargin": True,
         "gridcolor": LINE,
         "zeroline": False,
         "linecolor": LINE,
