@@ -15,6 +15,7 @@ import pkgutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
@@ -82,16 +83,23 @@ def unpinned(there: dict[str, str], pinned: dict[str, str]) -> list[str]:
 def unmet(there: dict[str, str], data: dict[str, str]) -> list[str]:
     """What a package requires and does not find, a line each; those of data are installed without what they require."""
     lines = []
-    for found in distributions():
-        name = canonicalize_name(found.metadata["Name"])
-        for text in (found.requires or []) if name not in data else []:
-            wanted = Requirement(text)
-            if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
-                continue
+    for name, requirements in _requirements().items():
+        for wanted in requirements if name not in data else ():
             version = there.get(canonicalize_name(wanted.name))
             if version is None or not wanted.specifier.contains(version, prereleases=True):
                 lines.append(f"{name} requires {wanted}. Found {version or 'none'}.")
     return sorted(lines)
+
+
+@cache
+def _requirements() -> dict[str, tuple[Requirement, ...]]:
+    """What every installed distribution requires here, without its extras."""
+    found = {}
+    for part in distributions():
+        wanted = [Requirement(text) for text in part.requires or []]
+        here = [item for item in wanted if item.marker is None or item.marker.evaluate({"extra": ""})]
+        found[str(canonicalize_name(part.metadata["Name"]))] = tuple(here)
+    return found
 
 
 def looked_up(pinned: dict[str, str]) -> tuple[list[str], list[str]]:
