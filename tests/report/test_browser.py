@@ -252,6 +252,7 @@ def test_on_a_phone_only_tables_and_figures_scroll_sideways(opened: Any, report:
     found = opened(report, width)
     for tab in TABS:
         found.show(tab)
+        check_plots(found.page)
         assert found.page.evaluate("document.documentElement.scrollWidth") <= width, tab
         assert found.page.evaluate(
             "[...document.querySelectorAll('[role=tabpanel].open .plot')].every(p => p.clientWidth >= 300)"

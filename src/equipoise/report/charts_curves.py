@@ -69,9 +69,8 @@ def convergence(summary: Summary) -> Chart | None:
         trace for place, row in enumerate(rows) for trace in _epochs(place, row, look[row.method], many=many)
     )
     height = 80 + 26 * len(rows)
-    title = f"epoch of convergence, {'distribution over tasks' if many else 'one dot a task'}"
     panels = (
-        Panel(dots, layout(height, axis(title, rangemode="tozero"), names(labels))),
+        Panel(dots, layout(height, axis("epoch of convergence", rangemode="tozero"), names(labels))),
         Panel(
             (_differences(rows, look),),
             layout(height, axis("convergence difference (epochs)"), names(labels)),
@@ -80,8 +79,8 @@ def convergence(summary: Summary) -> Chart | None:
     caption = (
         "First the epoch from which a task's validation metric stays within "
         f"{100 * summary.tolerance:g} % of its total improvement of its best (mean over seeds)"
-        f"{': the dot is the median, the bar half of the tasks' if many else ''}; then the standard deviation of these "
-        "epochs over the tasks, the convergence difference: short bars mean that the tasks finish together. Lines on "
+        f"{': the dot is the median, the bar half of the tasks' if many else ', a dot a task'}; then the standard "
+        "deviation of these epochs over the tasks, the convergence difference: short bars mean that the tasks finish together. Lines on "
         "the bars: one standard deviation over seeds."
     )
     alt = f"For each of {len(rows)} methods the epochs in which its tasks converge, and a bar of how far they differ."
