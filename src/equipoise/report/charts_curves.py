@@ -80,8 +80,8 @@ def convergence(summary: Summary) -> Chart | None:
         "First the epoch from which a task's validation metric stays within "
         f"{100 * summary.tolerance:g} % of its total improvement of its best (mean over seeds)"
         f"{': the dot is the median, the bar half of the tasks' if many else ', a dot a task'}; then the standard "
-        "deviation of these epochs over the tasks, the convergence difference: short bars mean that the tasks finish together. Lines on "
-        "the bars: one standard deviation over seeds."
+        "deviation of these epochs over the tasks, the convergence difference: short bars mean that the tasks finish "
+        "together. Lines on the bars: one standard deviation over seeds."
     )
     alt = f"For each of {len(rows)} methods the epochs in which its tasks converge, and a bar of how far they differ."
     table = numbers("convergence", "Epochs of convergence", _HEADER, map(_convergence_row, rows))
