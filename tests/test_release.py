@@ -84,6 +84,7 @@ def test_every_file_of_the_package_is_of_a_kind_that_is_installed() -> None:
     assert {
         "equipoise/py.typed",
         "equipoise/report/page.css",
+        "equipoise/report/page.js",
         "equipoise/benchmark/published.json",
     } <= content()
 
