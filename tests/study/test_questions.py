@@ -13,7 +13,7 @@ from equipoise.build import build_method
 from equipoise.core import MethodSpec
 from equipoise.problems.fronts import Fronts
 from equipoise.problems.synthetic import Synthetic
-from equipoise.report.answers_page import answers_page
+from equipoise.report.answers_page import answers_page, write_answers
 from equipoise.study.answers import Result, answer
 from equipoise.study.answers_file import write_answers_file
 from equipoise.study.asking import Asked, arm_plans, check_asked, keep_question, run_question
@@ -195,6 +195,20 @@ def test_arms_change_an_option_and_all_comparisons_are_corrected_together(tmp_pa
     assert counts == [4, 4, 4, 4]
     sizes = arm_plans(QUESTIONS["scaling"], PROBLEM, asked("scaling"), {})
     assert [len(one.plan.tasks) for one in sizes] == [2, 8, 32, 128, 512]
+
+
+@pytest.mark.parametrize("name", ["clustering", "indicator", "beta", "scaling"])
+def test_every_page_has_its_tables_and_figures(name: str, tmp_path: Path) -> None:
+    found = answered(tmp_path, lambda label, seed: len(label) + seed % 2, asked(name, seeds=2))
+    page = write_answers(found, tmp_path, f"equipoise study {name}").read_text()
+    figures = {"beta": "sweep", "scaling": "costs"}
+    assert (tmp_path / f"figures/{figures.get(name, 'run_time')}.png").stat().st_size > 5_000
+    if name == "scaling":
+        row = next(line for line in page.splitlines() if line.startswith("| 512 |"))
+        assert row.count("2.00") == 3 and "ms |" in row and "Δm" not in page
+        assert found.arms[-1].grouping is not None and 0 < found.arms[-1].grouping < 1
+    else:
+        assert all(f"| {one.variant.name} |" in page for one in found.arms[0].rows)
 
 
 @pytest.mark.parametrize(
