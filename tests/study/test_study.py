@@ -312,7 +312,10 @@ def test_the_published_sizes_are_a_preset(
     assert (plan["depths"], plan["widths"]) == sizes
     assert last.startswith(f"{cells} cells of ")
     train = plan["config"]["train"]
-    assert (train["optimizer"], train["schedule"]) == ("adamw", "cosine")
+    expected = {"cifar_stl": ("adamw", 300, 30, 0.05), "domainnet": ("sgd", 30, 5, 1e-4)}[problem]
+    assert train["schedule"] == "cosine" and expected == tuple(
+        train[name] for name in ("optimizer", "epochs", "warmup_epochs", "weight_decay")
+    )
 
 
 def test_a_directory_with_other_files_is_left_alone() -> None:
