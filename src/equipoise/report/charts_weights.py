@@ -6,18 +6,17 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, median_high
+from statistics import fmean
 from typing import Any
 
 from equipoise.benchmark.summary import Summary
 
 from .grouping import MANY
-from .histories import GroupHistory, WeightHistory, group_history, weight_history
+from .histories import GroupHistory, WeightHistory
 from .interactive import Chart, Panel, Values, axis, layout, names, numbers
-from .plots_training import by_group, by_share, order_caption, weight_caption
-from .wording import number, ranked, short_labels
+from .shown_histories import shown_groups, shown_weights
+from .wording import number
 
 _DIVERGING = [[0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#f7f7f7"], [0.75, "#f4a582"], [1, "#b2182b"]]
 _ABSENT = "#9aa1aa"  # where a weight is not positive
@@ -39,61 +38,38 @@ _GROUPS = (
 
 def weights(summary: Summary, directory: Path) -> Chart | None:
     """Shares of the task weights over steps, a panel per method; None where all weights are equal or not logged."""
-    tasks = [task.name for task in summary.plan.tasks]
-    short = short_labels(summary.plan.methods)
-    histories = {
-        short[row.method]: weight_history(directory, row.runs[0].run_id, tasks) for row in ranked(summary)
-    }
-    shown = {name: history for name, history in histories.items() if history and not history.is_equal}
-    if not shown:
+    found = shown_weights(summary, directory)
+    if found is None:
         return None
-    if len(tasks) > MANY:
-        order = by_share(list(shown.values()))
-        shown = {n: replace(h, shares=[h.shares[task] for task in order]) for n, h in shown.items()}
-        tasks = [tasks[task] for task in order]
-    # between the median and the widest method, so that one with wild weights does not make the others white
-    extremes = [history.extreme for history in shown.values()]
-    limit = max(min(math.sqrt(median_high(extremes) * max(extremes)), 1e3), 1.5)
+    tasks, shown, limit = found.tasks, found.methods, found.limit
     panels = tuple(
         Panel((_share_trace(history, tasks, limit),), _map_layout(tasks, plot_bgcolor=_ABSENT), name)
         for name, history in shown.items()
     )
     body = ((task, *(_from_to(h.shares[k]) for h in shown.values())) for k, task in enumerate(tasks))
     table = numbers("weights", "Share of the weights, first to last step", ("task", *shown), body)
-    alt = f"Heat maps of {len(tasks)} tasks over training steps for {', '.join(shown)}."
-    caption = weight_caption(histories) + order_caption(tasks)
-    return Chart("weights", "Task weights over training", caption, alt, panels, table)
+    return Chart("weights", "Task weights over training", found.caption, found.alt, panels, table)
 
 
 def groups(summary: Summary, directory: Path) -> Chart | None:
     """Groups and their weights over steps, two panels for each method that groups tasks; None where none does."""
-    tasks = [task.name for task in summary.plan.tasks]
-    short = short_labels(summary.plan.methods)
-    found = {
-        short[row.method]: history
-        for row in ranked(summary)
-        if (history := group_history(directory, row.runs[0].run_id, tasks))
-    }
-    if not found:
+    found = shown_groups(summary, directory)
+    if found is None:
         return None
-    many = len(tasks) > MANY
-    drawn = {name: by_group(history) if many else history for name, history in found.items()}
+    tasks = found.tasks
     panels = tuple(
         panel
-        for name, history in drawn.items()
+        for name, history in found.ordered.items()
         for panel in (
             Panel((_group_trace(history, tasks),), _map_layout(tasks), f"{name}: groups{_moves(history)}"),
             Panel((_group_weight_trace(history, tasks),), _map_layout(tasks), f"{name}: weight of the group"),
         )
     )
-    body = ((task, *(_usual_group(h.assignment[k]) for h in found.values())) for k, task in enumerate(tasks))
-    table = numbers("groups", "The usual group of each task", ("task", *found), body)
-    caption = _GROUPS + f" The {len(tasks)} tasks of each method are in the order of their mean group." * many
-    alt = (
-        f"Heat maps of {len(tasks)} tasks over training steps for {', '.join(found)}: group, and its weight."
-    )
+    usual = found.methods.values()
+    body = ((task, *(_usual_group(h.assignment[k]) for h in usual)) for k, task in enumerate(tasks))
+    table = numbers("groups", "The usual group of each task", ("task", *found.methods), body)
     title = "Which tasks are grouped, and what the groups weigh"
-    return Chart("groups", title, caption, alt, panels, table)
+    return Chart("groups", title, _GROUPS + found.order, found.alt, panels, table)
 
 
 def _map_layout(tasks: Sequence[str], **more: Any) -> Values:

@@ -33,11 +33,7 @@ def keep_plan(plan: SearchPlan, directory: Path, facts: Mapping[str, Any], *, re
         SearchError: if the directory holds another search or anything else, or was begun and `resume` is not set.
         StorageError: if it cannot be written.
     """
-    if not _KEPT.begun(directory):
-        _KEPT.write(directory, plan, facts)
-        return
-    _KEPT.same(directory, read_plan(directory), plan)
-    if not resume:
+    if _KEPT.keep(directory, plan, facts) and not resume:
         raise SearchError(
             f"{directory} was begun with this search: add --resume to go on, or choose another one with --out."
         )

@@ -199,11 +199,8 @@ def keep_question(asked: Asked, directory: Path, facts: Mapping[str, Any], *, re
         StudyError: if the directory holds another study or anything else, or was begun and `resume` is not set.
         StorageError: if it cannot be written.
     """
-    if not _KEPT.begun(directory):
-        _KEPT.write(directory, asked, facts)
-        return
-    _KEPT.same(directory, _KEPT.read(directory, Asked), Asked.read(asked.model_dump(mode="json")))
-    if not resume and any(path.is_dir() for path in directory.iterdir()):
+    begun = _KEPT.keep(directory, asked, facts)
+    if begun and not resume and any(path.is_dir() for path in directory.iterdir()):
         raise StudyError(
             f"{directory} was begun with this study: add --resume to go on, or choose another one with --out."
         )

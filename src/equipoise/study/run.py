@@ -115,11 +115,7 @@ def keep_plan(plan: StudyPlan, directory: Path, facts: Mapping[str, Any], *, res
         StudyError: if the directory holds another study or anything else, or was begun and `resume` is not set.
         StorageError: if it cannot be written.
     """
-    if not _KEPT.begun(directory):
-        _KEPT.write(directory, plan, facts)
-        return
-    _KEPT.same(directory, read_plan(directory), plan)
-    if not resume and (directory / FILE).exists():
+    if _KEPT.keep(directory, plan, facts) and not resume and (directory / FILE).exists():
         raise StudyError(
             f"{directory} was begun with this study and has {len(read_cells(directory))} finished cells: add --resume "
             "to go on, or choose another one with --out."

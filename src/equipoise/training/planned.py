@@ -45,6 +45,24 @@ class Planned:
             )
         return False
 
+    def keep(self, directory: Path, plan: Settings, facts: Mapping[str, Any]) -> bool:
+        """Write a plan into a new directory, or compare it with that of one that was begun; whether it was.
+
+        Args:
+            directory: of the plan.
+            plan: to write or compare.
+            facts: as in `write`.
+
+        Raises:
+            the error: if the directory holds anything else, or another plan, naming every setting that differs.
+            StorageError: if it cannot be written.
+        """
+        if not self.begun(directory):
+            self.write(directory, plan, facts)
+            return False
+        self.same(directory, self.read(directory, type(plan)), plan)
+        return True
+
     def write(self, directory: Path, plan: Settings, facts: Mapping[str, Any]) -> None:
         """Write a plan, with facts beside it that are not compared: command, versions and commit.
 
