@@ -311,6 +311,7 @@ def test_the_published_sizes_are_a_preset(
     plan = json.loads(text)
     assert (plan["depths"], plan["widths"]) == sizes
     assert last.startswith(f"{cells} cells of ")
+    assert plan["config"]["lr"] == {"cifar_stl": 1e-3, "domainnet": 0.03}[problem]
     train = plan["config"]["train"]
     expected = {"cifar_stl": ("adamw", 300, 30, 0.05), "domainnet": ("sgd", 30, 5, 1e-4)}[problem]
     assert train["schedule"] == "cosine" and expected == tuple(
