@@ -35,14 +35,16 @@ RUNS = ROOT / "runs" / "results"
 FIGURES = {"changes": "Changes of the metrics against single-task networks", "ranks": "Mean ranks"}
 BEGIN, END = "<!-- said -->", "<!-- /said -->"
 EVERYWHERE = ["--seeds", "5", "--budget", "3", "--jobs", "2"]
-SOME = "ls,si,rlw,uw,gls,famo,go4align,cagrad,imtl_g,nashmtl"
-MANY = f"{SOME},dwa,imtl_l,mgda,pcgrad,graddrop,fairgrad"
+MANY = "ls,si,rlw,uw,gls,famo,go4align,cagrad,imtl_g,nashmtl,dwa,imtl_l,mgda,pcgrad,graddrop,fairgrad"
+FOURTEEN = "ls,si,rlw,uw,gls,famo,go4align,cagrad,imtl_g,nashmtl,dwa,imtl_l,mgda,stch"
+TEN = "ls,si,rlw,uw,gls,famo,go4align,cagrad,imtl_g,nashmtl"
+EIGHT = "ls,si,rlw,uw,gls,famo,go4align,nashmtl"
 COMPARISONS: dict[str, list[str]] = {
     "chemicals": ["chemicals", "--preset", "quick", "--methods", MANY],
-    "digits": ["digits", "--preset", "quick", "--methods", MANY],
-    "multi_fashion": ["multi_fashion", "--preset", "quick", "--methods", SOME],
-    "qm9": ["qm9", "--preset", "small", "--molecules", "10000", "--methods", MANY],
-    "earth": ["earth", "--preset", "quick", "--methods", SOME],
+    "qm9": ["qm9", "--preset", "quick", "--molecules", "10000", "--epochs", "5", "--methods", FOURTEEN],
+    "multi_fashion": ["multi_fashion", "--preset", "quick", "--epochs", "4", "--methods", TEN],
+    "digits": ["digits", "--preset", "quick", "--epochs", "3", "--methods", TEN],
+    "earth": ["earth", "--preset", "quick", "--methods", EIGHT],
 }
 
 
