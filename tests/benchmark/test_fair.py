@@ -72,7 +72,9 @@ def test_every_row_has_the_same_number_of_trials_and_the_same_rates_and_decays()
     (pairs_of_all,) = pairs
     assert len(set(pairs_of_all)) == 6
     assert pairs_of_all[0] == (0.01, 0.0)  # the preset's
-    assert all(1e-3 <= lr <= 0.1 and WEIGHT_DECAY.low <= d <= WEIGHT_DECAY.high for lr, d in pairs_of_all[1:])
+    assert all(
+        2e-3 <= lr <= 0.05 and WEIGHT_DECAY.low <= d <= WEIGHT_DECAY.high for lr, d in pairs_of_all[1:]
+    )
     assert [sorted(one.knobs) for one in made.trials["cagrad"]] == [[], *5 * [["c"]]]
     assert all("method_lr" in one.train for one in made.trials["uw"][1:])
     assert not any(one.knobs for one in made.trials["ls"])
@@ -95,8 +97,8 @@ def test_the_list_is_a_function_of_problem_and_row_and_grows_at_its_end() -> Non
 def test_the_trials_fill_the_range_evenly() -> None:
     """Any 16 points of a Sobol sequence from a multiple of 16 on hit each 16th of a range once."""
     trials = toy_plan(budget=17).trials["ls"][1:]
-    places = [math.log(one.lr / 1e-3) / math.log(100) for one in trials]
-    decays = [(math.log10(one.train["weight_decay"]) + 6) / 4 for one in trials]
+    places = [math.log(one.lr / 2e-3) / math.log(25) for one in trials]
+    decays = [(math.log10(one.train["weight_decay"]) + 6) / 3 for one in trials]
     for values in (places, decays):
         middles = [(place + 0.5) / 16 for place in range(16)]
         assert all(abs(a - b) < 0.5 / 16 + 0.002 for a, b in zip(sorted(values), middles, strict=True))
@@ -172,7 +174,7 @@ def test_rows_that_no_table_goes_without_are_added_and_named() -> None:
         ),
         (
             {"budget": 4, "settings": {"schedule": "cosine", "min_lr": 0.005}},
-            r"`lr` should be at least `min_lr`, 0\.005, for schedule=cosine\. Found 0\.001\.\.0\.1",
+            r"`lr` should be at least `min_lr`, 0\.005, for schedule=cosine\. Found 0\.002\.\.0\.05",
         ),
     ],
 )

@@ -58,9 +58,9 @@ def test_methods_that_cost_more_have_a_second_row_and_ls_is_added() -> None:
         ("nashmtl+every:steps=4", {}, 1 + 2 * (4 + 3) / 4),
         ("modo", {}, (2 + 2 * 8) / 2),  # of two batches, each with the gradients of all tasks
         ("coba", {}, 2 + 2),  # a batch of the validation part, forwards only
-        ("famo", {}, 3),
-        ("famo", {"after_step": True}, 4),
-        ("ls", {"after_step": True}, 3),  # nobody listens
+        ("famo", {}, 4),
+        ("famo", {"after_step": False}, 3),
+        ("famo", {"accumulate": 2}, 4),
         ("nashmtl", {"memory": "layerwise"}, 1 + 2 * 5),
         ("nashmtl", {"memory": "features"}, 1 + 2 * 1),
         ("nashmtl", {"accumulate": 2}, 1 + 2 * 4),

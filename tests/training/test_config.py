@@ -27,7 +27,7 @@ def test_the_defaults_are_the_published_protocol() -> None:
         "momentum": 0.0,
         "weight_decay": 0.0,
         "update_norm": None,
-        "after_step": False,
+        "after_step": True,
         "report": "best",
         "last_epochs": 10,
         "precision": "float32",
@@ -57,10 +57,6 @@ def test_the_defaults_are_the_published_protocol() -> None:
         ({"optimizer": "lion"}, r"`optimizer` should be 'adam', 'adamw' or 'sgd'\. Found 'lion'\."),
         ({"momentum": 0.9}, r"`momentum` should be 0 unless `optimizer` is sgd\. Found 0\.9\."),
         ({"update_norm": 0}, r"`update_norm` should be greater than 0\. Found 0\."),
-        (
-            {"after_step": True, "accumulate": 2},
-            r"`accumulate` should be 1 with `after_step`\. Found 2\.",
-        ),
         (
             {"schedule": "linear"},
             r"`schedule` should be 'plateau', 'step', 'cosine' or 'constant'\. Found 'linear'\.",

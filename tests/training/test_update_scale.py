@@ -95,7 +95,7 @@ def stopped_and_resumed(where: Path, how: RunConfig) -> Outcome:
     [
         config(optimizer="sgd", momentum=0.9, weight_decay=0.1),
         config("uw", optimizer="sgd", momentum=0.9, update_norm=0.5, schedule="cosine", min_lr=0.0),
-        config("famo", after_step=True),
+        config("famo"),
     ],
     ids=["sgd", "sgd-scaled-uw", "famo-after-step"],
 )
@@ -214,10 +214,10 @@ PASSES = [  # method, settings, forward and backward passes of a step of two tas
     ("graddrop", {}, 1, 2),
     ("modo", {}, 2, 4),
     ("coba", {}, 2, 1),
-    ("famo", {}, 1, 1),
-    ("famo", {"after_step": True}, 2, 1),
-    ("famo+ema:decay=0.9", {"after_step": True}, 2, 1),
-    ("ls", {"after_step": True}, 1, 1),
+    ("famo", {}, 2, 1),
+    ("famo", {"after_step": False}, 1, 1),
+    ("famo", {"accumulate": 2}, 4, 2),
+    ("famo+ema:decay=0.9", {}, 2, 1),
     ("mgda", {"accumulate": 2}, 2, 4),
     ("ls", {"accumulate": 2}, 2, 2),
     ("mgda", {"memory": "layerwise"}, 1, 3),
@@ -268,23 +268,29 @@ def test_a_checkpoint_of_a_version_that_did_not_count_gives_no_count(tmp_path: P
     assert (outcome.steps, outcome.forwards, outcome.backwards) == (16, None, None)
 
 
-def test_famo_sees_the_losses_after_the_step_on_the_same_batch(tmp_path: Path) -> None:
-    """Its logits move by the fall of each loss on the batch of the step, as in a loop written by hand."""
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_famo_sees_the_losses_after_the_step_on_the_same_batches(tmp_path: Path, accumulate: int) -> None:
+    """Its logits move by the fall of each loss on the batches of the step, as in a loop written by hand."""
     import equipoise as eq
 
     problem = Still()
-    trainer = trained(
-        tmp_path, config("famo", after_step=True, optimizer="sgd", schedule="constant"), problem
-    )
+    how = config("famo", optimizer="sgd", schedule="constant", accumulate=accumulate)
+    trainer = trained(tmp_path, how, problem)
     model = problem.model(3)
-    balancer = eq.Balancer(eq.build_method("famo", 2), tasks=["a", "b"])
+    balancer = eq.Balancer(eq.build_method("famo", 2), tasks=["a", "b"], accumulate=accumulate)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    for batch in batches(problem, 2):
+    drawn = list(batches(problem, 2))
+    for start in range(0, len(drawn) // accumulate * accumulate, accumulate):
+        step = drawn[start : start + accumulate]
         optimizer.zero_grad()
-        balancer.backward(problem.losses(model, batch))
+        for batch in step:
+            balancer.backward(problem.losses(model, batch))
         optimizer.step()
         with torch.no_grad():
-            balancer.after_step(problem.losses(model, batch))
+            after = [problem.losses(model, batch) for batch in step]
+            balancer.after_step(
+                {task: torch.stack([losses[task] for losses in after]).mean() for task in "ab"}
+            )
     found, expected = (b.method.state_dict()["xi"] for b in (trainer._balancer, balancer))
     assert torch.allclose(found, expected, atol=1e-9)
     assert expected.abs().max() > 0

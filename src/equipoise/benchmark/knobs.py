@@ -77,7 +77,7 @@ def _choice(*options: Any, source: str) -> Knob:
     return Knob(0.0, 0.0, "choice", source, options)
 
 
-WEIGHT_DECAY = _log(1e-6, 1e-2, "ours: from next to nothing to where small networks begin to underfit")
+WEIGHT_DECAY = _log(1e-6, 1e-3, "ours: from next to nothing to where small networks begin to underfit")
 """Of the model, for "adam" and "sgd"."""
 DECOUPLED = _log(1e-4, 1e-1, "ours: about 0.05, as transformers take it (Royer et al., 2023)")
 """Of the model, for "adamw", whose decay is multiplied with the learning rate."""

@@ -98,7 +98,7 @@ def expected(label: str, train: TrainConfig, n_tasks: int) -> float:
     every = next((options.get("steps", 10) for name, options in spec.wrappers if name == "every"), 1)
     backwards = train.accumulate * (rows + every - 1) / every
     forwards, drawn = train.accumulate, train.accumulate + (method.second_batch == "train")
-    forwards += bool(method.second_batch) + (train.after_step and method.listens)
+    forwards += bool(method.second_batch) + train.accumulate * (train.after_step and method.listens)
     backwards += _of_second(method, n_tasks)
     return (FORWARD * forwards + BACKWARD * backwards) / drawn
 

@@ -39,7 +39,7 @@ class Overrides:
         seeds: of the runs; the first one also serves to choose the learning rate.
         lrs: candidates of the learning rate.
         budget: settings that each row tries out, or None.
-        bounds: of the learning rate, with a budget; by default a decade either way of the preset's first.
+        bounds: of the learning rate, with a budget; by default a factor of five either way of the preset's first.
         compute: whether methods that cost more than `ls` have a second row at its compute.
         baselines: "own" single-task runs, the "published" constants, "none", or as the preset says.
         settings: options of the problem and fields of `TrainConfig`, by name.

@@ -20,7 +20,7 @@ from .knobs import DECOUPLED, KNOBS, TRAIN_KNOBS, WEIGHT_DECAY, Knob, between, d
 from .records import Setting
 
 _PLACES = 8  # of a point: learning rate, weight decay, and knobs in the order of their table
-_DECADES = 10.0  # the learning rate is searched so many times below and above the preset's
+_WITHIN = 5.0  # the learning rate is searched so many times below and above the preset's
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Budget:
     Args:
         trials: settings of each row, at least 1.
         lr: the preset's learning rate, with which the list begins.
-        bounds: of the learning rate; by default a decade either way of `lr`.
+        bounds: of the learning rate; by default a factor of five either way of `lr`.
     """
 
     trials: int
@@ -40,7 +40,7 @@ class Budget:
     @property
     def range(self) -> tuple[float, float]:
         """The bounds of the learning rate."""
-        return self.bounds or (self.lr / _DECADES, self.lr * _DECADES)
+        return self.bounds or (self.lr / _WITHIN, self.lr * _WITHIN)
 
 
 def settings_of(

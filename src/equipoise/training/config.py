@@ -89,7 +89,7 @@ class TrainConfig(Settings):
     momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     update_norm: float | None = Field(default=None, gt=0)
-    after_step: bool = False
+    after_step: bool = True
     report: Literal["best", "last"] = "best"
     last_epochs: int = Field(default=10, ge=1)
     precision: Literal["float32", "bf16", "fp16"] = "float32"
@@ -124,14 +124,6 @@ class TrainConfig(Settings):
         if momentum and info.data.get("optimizer") != "sgd":
             raise PydanticCustomError("momentum", "Input should be 0 unless `optimizer` is sgd")
         return momentum
-
-    @field_validator("accumulate")
-    @classmethod
-    def _is_one_batch(cls, accumulate: int, info: ValidationInfo) -> int:
-        """A window of micro-batches has no one batch to look at again."""
-        if accumulate > 1 and info.data.get("after_step"):
-            raise PydanticCustomError("accumulate", "Input should be 1 with `after_step`")
-        return accumulate
 
     @field_validator("report")
     @classmethod

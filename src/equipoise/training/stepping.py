@@ -69,6 +69,7 @@ class Stepper:
         self._again = train.after_step and balancer.method.listens
         self._forwards = 0
         self._window = Tally(balancer.tasks, batches.device)
+        self._used: list[Any] = []  # micro-batches of this step, where they are looked at again
         self._fallbacks = torch.zeros((), dtype=torch.int64, device=batches.device)
         self.tally = Tally(balancer.tasks, batches.device)
 
@@ -115,11 +116,12 @@ class Stepper:
             return None
         losses, batch = found
         fidelity = self._fidelity(losses, at)
+        self._used = [batch]
         record = self._window_from(losses, epoch, at)
         if fidelity is not None:
             record = replace(record, diagnostics={**record.diagnostics, "fidelity": fidelity})
         if self._apply(at) and self._again:
-            self._look_again(batch)
+            self._look_again()
         if record.fallback is not None:
             self._fallbacks += record.fallback
         at.batch, at.step = epoch.taken, at.step + 1
@@ -142,7 +144,9 @@ class Stepper:
         for _ in range(1, self._batches.accumulate):
             again = self._labelled(epoch.next_or_first(), epoch, at, go_on=True)
             assert again is not None, "the batch that began this step has a label"
-            losses, _ = again
+            losses, batch = again
+            if self._again:
+                self._used.append(batch)
             record = self._backward(losses)
         if self._batches.accumulate == 1 and len(losses) == len(record.losses):
             return record
@@ -154,10 +158,7 @@ class Stepper:
         record = self._balancer.backward(losses, counts=counts)
         values = record.losses
         if several:  # where the record is of the whole window
-            absent = torch.zeros_like(values[0])
-            values = torch.stack(
-                [losses.get(task, absent).detach() for task in self._balancer.tasks]
-            ).double()
+            values = self._values(losses)
         self._window.add(losses, values)
         self.tally.add(losses, values)
         return record
@@ -172,10 +173,30 @@ class Stepper:
         at.overflows += skipped
         return not skipped
 
-    def _look_again(self, batch: Any) -> None:
-        """Show the method the losses that the step led to, on the same batch, in training mode as in FAMO's code."""
+    def _values(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """The losses of all tasks (m,), 0 for absent ones."""
+        absent = torch.zeros_like(next(iter(losses.values())))
+        return torch.stack([losses.get(task, absent).detach() for task in self._balancer.tasks]).double()
+
+    def _look_again(self) -> None:
+        """Show the method the losses that the step led to, on the same batches, in training mode as in FAMO's code."""
         with torch.no_grad():
-            self._balancer.after_step(self._losses(batch))
+            found = [self._losses(batch) for batch in self._used]
+            if len(found) == 1:
+                self._balancer.after_step(found[0])
+                return
+            together = Tally(self._balancer.tasks, self._batches.device)
+            for losses in found:
+                together.add(losses, self._values(losses))
+            means = dict(zip(self._balancer.tasks, together.means, strict=True))
+            self._balancer.after_step(
+                {
+                    task: mean.to(losses[task].dtype)
+                    for losses in found
+                    for task, mean in means.items()
+                    if task in losses
+                }
+            )
 
     def _labelled(
         self, batch: Any, epoch: EpochBatches, at: Position, *, go_on: bool = False
