@@ -237,7 +237,7 @@ def test_a_failed_seed_is_a_seed_less_and_its_partner_is_left_out(tmp_path: Path
 
 
 def test_a_method_that_failed_on_all_seeds_is_named_with_its_reason(tmp_path: Path) -> None:
-    summary = summary_of(tmp_path, {"ls": LS}, planned=("uw", "famo"), failed=[broken("uw", 0)])
+    summary = summary_of(tmp_path, {"ls": LS}, planned=("uw", "famo"), failed=[broken("uw", seed) for seed in range(4)])
     assert evidence(summary).failed == {"uw": "DivergedError: nan"}  # famo has runs to come
 
 
@@ -246,7 +246,7 @@ def test_a_method_that_failed_on_all_seeds_is_named_with_its_reason(tmp_path: Pa
     [
         ((), [], "ls is not among the methods"),
         (("ls",), [], "ls has no finished run yet"),
-        (("ls",), [broken("ls", 0)], "ls failed on all seeds: DivergedError: nan"),
+        (("ls",), [broken("ls", seed) for seed in range(4)], "ls failed on all seeds: DivergedError: nan"),
     ],
 )
 def test_without_ls_there_is_no_comparison_and_the_reason_is_said(

@@ -329,10 +329,15 @@ def test_a_method_that_fails_in_all_trials_stays_as_failed_and_the_others_go_on(
     summary = summarise(tmp_path)
     assert "gls" not in [row.method for row in summary.methods]
     (row,) = (line for line in ranking_table(summary).rows if line[0].text == "gls")
-    assert row[1].text == "failed on all seeds"
+    assert row[1].text == "failed with all 2 settings on the first seed"
     assert {line.method for line in summary.failed} >= {"gls"}
     assert summary.missing == ()
     assert "ls" in [row.method for row in summary.methods]
+    again = replace(plan, budget=1, trials={row: settings[:1] for row, settings in plan.trials.items()})
+    records = go(again, tmp_path / "one", problem=Negative)
+    assert [line.seed for line in records if line.method == "gls"] == [0, 1]  # nothing to choose: a seed is a seed
+    (row,) = (line for line in ranking_table(summarise(tmp_path / "one")).rows if line[0].text == "gls")
+    assert row[1].text == "failed on all seeds"
 
 
 def test_a_validation_part_that_is_the_test_part_is_refused(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_methods_that_failed_or_lost_a_seed_keep_their_place(tmp_path: Path) -> 
     error = "DivergedError: the loss of a is nan\nTraceback"
     bad = [
         dataclasses.replace(make_record(method, {}, seed=seed), status="failed", error=error)
-        for method, seed in (("uw", 1), ("famo", 0))
+        for method, seed in (("uw", 1), ("famo", 0), ("famo", 1))
     ]
     for record in good + bad:
         append_record(tmp_path, record)

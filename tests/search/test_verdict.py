@@ -76,7 +76,7 @@ def test_the_verdict_calls_a_tie_a_tie() -> None:
     )
     assert "constant weights against uniform, 3 seeds: -0.97 ± 0.38 of delta_m, points" in told[2]
     assert told[2].endswith(": better.")
-    assert told[3].endswith(": no clear difference; one of 0.36 would have been seen.")
+    assert told[3].endswith(": no clear difference; an observed one of 0.36 would have been.")
     worse = sentences(PLAN, found(uniform=[5.0, 6.0, 7.0], constant=[6.0, 7.1, 7.9]))
     assert worse[-1].endswith(": worse.")
     alone = sentences(PLAN, found(uniform=[5.0], constant=[6.0]))

@@ -37,7 +37,8 @@ class Difference:
         estimate: the mean difference, with the interval of the paired t test.
         p: two-sided p-value of the paired t test; 1 where there is none.
         p_holm: p after Holm's correction over all methods of the table.
-        visible: the smallest difference that would have been called real, after that correction; None if unknown.
+        visible: the smallest observed difference that would have been called real, after that correction; a true one of
+            that size is missed half of the time, see `power.difference_seen` for one that is not; None if unknown.
         improvement: probability of improvement over the reference, between 0 and 1.
         verdict: "better" or "worse" where `p_holm` is below 0.05, else "tie"; "unknown" where there is no test.
     """
@@ -79,7 +80,7 @@ class Evidence:
         reference: label of the method that the others are compared with, `ls`; None where there is none.
         why: why there is no reference; empty where there is one.
         methods: label -> its estimates, in the order of the summary.
-        failed: label of each method that failed on all seeds -> the reason.
+        failed: label of each method that failed on all seeds, or with all of several settings on the first -> the reason.
         level: of the intervals, 0.95.
         resamples: of the bootstrap.
         seed: of the bootstrap.

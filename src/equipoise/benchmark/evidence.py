@@ -14,6 +14,7 @@ from . import aggregates
 from .bootstrap import SEED
 from .estimates import LEVEL, Difference, Estimate, Evidence, MethodEvidence, Verdict
 from .order import pending
+from .records import Plan
 from .samples import Samples, not_finite
 from .summary import MethodSummary, Summary
 
@@ -26,6 +27,7 @@ __all__ = [
     "MethodEvidence",
     "Verdict",
     "evidence",
+    "failed_words",
     "failures",
     "indistinct",
 ]
@@ -74,6 +76,12 @@ def failures(summary: Summary) -> dict[str, str]:
         if record.task is None and record.method not in others:
             found.setdefault(record.method, record.error or "no message")
     return found
+
+
+def failed_words(plan: Plan) -> str:
+    """What happened to those of `failures`: with several settings there is none to run on the other seeds."""
+    tried = plan.budget or len(plan.lrs)
+    return "failed on all seeds" if tried == 1 else f"failed with all {tried} settings on the first seed"
 
 
 def indistinct(summary: Summary) -> dict[str, tuple[str, ...]]:
@@ -177,7 +185,7 @@ def _absent(summary: Summary, failed: Mapping[str, str], reference: str | None) 
     if reference:
         return ""
     if REFERENCE in failed:
-        return f"{REFERENCE} failed on all seeds: {failed[REFERENCE]}"
+        return f"{REFERENCE} {failed_words(summary.plan)}: {failed[REFERENCE]}"
     if REFERENCE in summary.plan.methods:
         return f"{REFERENCE} has no finished run yet"
     return f"{REFERENCE} is not among the methods"

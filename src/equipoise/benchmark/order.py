@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .matched import matched
 from .records import Plan, Record
-from .runs import COMPUTE, Run, base_label, candidates, chosen, entries
+from .runs import COMPUTE, Run, base_label, candidates, chosen, entries, settings
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def pending(plan: Plan, records: Iterable[Record]) -> list[Run]:
     Every method, and every single-task baseline, first runs with each setting (learning rate, or trial of the tuning
     budget) on the first seed. The one with the lowest validation score then runs on the other seeds. With a budget, the
     test part has not been read until then: the chosen trial goes on from its end and reads it. Rows at the compute of
-    `ls` come when the settings of their method and of `ls` are chosen. A method that fails with every setting is left
-    at that.
+    `ls` come when the settings of their method and of `ls` are chosen. A method that fails with every one of several
+    settings is left at that: there is none to take to the other seeds.
     """
     rows = _rows(plan, records)
     return [run for row in rows for run in row.first] + [run for row in rows for run in row.later]
@@ -85,9 +85,10 @@ def _row(plan: Plan, label: str, task: str | None, done: _Done) -> _Left:
     reads = 0 if plan.budget is None else 1
     if missing:
         return _Left(missing, [], len(plan.seeds) - 1 + reads)
-    if best is None:
+    if best is None and len(settings(plan, label)) > 1:
         return _Left([], [], 0)
-    runs = [_of(plan, label, task, seed, best) for seed in plan.seeds]
+    lr, trial = (best.lr, best.trial) if best else (settings(plan, label)[0].lr, 0 if reads else None)
+    runs = [_of(plan, label, task, seed, lr, trial) for seed in plan.seeds]
     # The look at the test part comes at once, so that few checkpoints wait for theirs.
     now, *later = ([run] if not done.finished(run) else [] for run in runs)
     return _Left(now, [run for some in later for run in some], 0)
@@ -101,11 +102,13 @@ def _at_compute(plan: Plan, label: str, task: str | None, done: _Done) -> _Left:
         return _Left([], [], len(plan.seeds))
     if best is None or unit is None:
         return _Left([], [], 0)
-    runs = [matched(plan, _of(plan, label, task, seed, best), best, unit) for seed in plan.seeds]
+    runs = [
+        matched(plan, _of(plan, label, task, seed, best.lr, best.trial), best, unit) for seed in plan.seeds
+    ]
     return _Left([], [run for run in runs if not done.finished(run)], 0)
 
 
-def _of(plan: Plan, label: str, task: str | None, seed: int, setting: Record) -> Run:
-    """The run of a row on a seed that has the setting of a record."""
+def _of(plan: Plan, label: str, task: str | None, seed: int, lr: float, trial: int | None) -> Run:
+    """The run of a row on a seed that has this setting."""
     runs = candidates(plan, label, task, seed)
-    return next(run for run in runs if (run.trial, run.lr) == (setting.trial, setting.lr))
+    return next(run for run in runs if (run.trial, run.lr) == (trial, lr))

@@ -179,7 +179,7 @@ def score_table(found: Result, arm: ArmResult) -> Table:
 
 def _score(row: Row) -> str:
     if not row.scores:
-        return "failed on all seeds"
+        return "failed"
     n = len(row.scores)
     mean = fmean(row.scores.values())
     if n < 3:
@@ -240,6 +240,7 @@ def _definitions(found: Result) -> str:
         f"## How to read the answers\n\nEach of the {counted(count, 'comparison')} takes the difference of delta_m "
         "of the two sides on each seed (the mean, where a side has several variants), and its paired t test. Yes or "
         "no needs p < 0.05 after Holm's correction over all comparisons of this page. Otherwise it cannot be told, "
-        "which is not the same as no difference: the smallest one that could have been seen is given. The intervals "
+        "which is not the same as no difference: the observed difference that would have been clear is given, and a true one "
+        "of that size is missed half of the time. The intervals "
         "are not corrected."
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from equipoise.benchmark.evidence import Difference, Estimate, Evidence, evidence
+from equipoise.benchmark.evidence import Difference, Estimate, Evidence, evidence, failed_words
+from equipoise.benchmark.runs import COMPUTE
 from equipoise.benchmark.summary import MethodSummary, Summary
 
 from .cells import Cell, Table, best_of
@@ -25,8 +26,6 @@ from .wording import (
     with_spread,
 )
 
-FAILED = "failed on all seeds"
-
 
 def ranking_table(summary: Summary) -> Table:
     """One row per method, the best first, with intervals and the comparison with `ls`; those that failed come last."""
@@ -34,7 +33,7 @@ def ranking_table(summary: Summary) -> Table:
     columns = {**_scores(summary, rows, found), **_against(rows, found), **_costs(summary, rows)}
     cells = list(zip([Cell(row.method) for row in rows], *columns.values(), strict=True))
     empty = (Cell("–"),) * (len(columns) - 1)
-    cells += [(Cell(method), Cell(FAILED), *empty) for method in found.failed]
+    cells += [(Cell(method), Cell(failed_words(summary.plan)), *empty) for method in found.failed]
     return Table("ranking", _title(summary), ("method", *columns), tuple(cells), _notes(summary, found))
 
 
@@ -119,7 +118,7 @@ def _notes(summary: Summary, found: Evidence) -> tuple[str, ...]:
         f"stays within {100 * summary.tolerance:g} % of its total improvement of its best.",
         *_partial(summary),
         *(
-            f"{label} {FAILED}: {first_line(found.failed[label])}"
+            f"{label} {failed_words(summary.plan)}: {first_line(found.failed[label])}"
             for label in labels
             if label in found.failed
         ),
@@ -188,7 +187,10 @@ def _reference_notes(summary: Summary, found: Evidence) -> Iterable[str]:
     if tested:
         visible = [one.visible for one in tested if one.verdict == "tie" and one.visible is not None]
         seen = (
-            f" Ties: a difference of {points(max(visible))} would have been seen in each." if visible else ""
+            f" Ties: an observed difference of {points(max(visible))} would have been real in each; a true one of that size "
+            "is missed half of the time."
+            if visible
+            else ""
         )
         yield (
             f"Against {found.reference}: paired t test over common seeds; p and verdict after Holm's correction over "
@@ -209,7 +211,12 @@ def _tuned(summary: Summary, reference: str) -> str:
     tried = summary.plan.budget or len(summary.plan.lrs)
     if tried == 1:
         return f"{reference} was not tuned: every row has one setting."
-    return f"{reference} is tuned: chosen among {tried} settings on validation data, as every row."
+    text = f"{reference} is tuned: chosen among {tried} settings on validation data, as every row."
+    if summary.plan.budget is None:
+        return text
+    tuned = [row for row in summary.methods if not row.method.endswith(COMPUTE)]
+    kept = sum(row.runs[0].trial == 0 for row in tuned)
+    return f"{text} The preset's own setting was the best one of {kept} of {counted(len(tuned), 'method')}."
 
 
 def _column(texts: list[str], values: list[float]) -> list[Cell]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from equipoise.benchmark.evidence import Evidence, evidence, failures, indistinct
+from equipoise.benchmark.evidence import Evidence, evidence, failed_words, failures, indistinct
 from equipoise.benchmark.summary import MethodSummary, Spread, Summary
 
 from .times import long_waits
@@ -114,7 +114,7 @@ def _against(found: Evidence, names: Mapping[str, str]) -> list[str]:
         seen = points(max(one.visible or 0.0 for one in ties.values()))
         who = listed([names[label] for label in ties]) if real else "No method is clearly different from"
         verb = f" {'ties' if len(ties) == 1 else 'tie'} with" if real else ""
-        sentences.append(f"{who}{verb} {found.reference}: differences below {seen} may have gone unseen.")
+        sentences.append(f"{who}{verb} {found.reference}: differences below {seen} count as chance here.")
     return sentences
 
 
@@ -211,4 +211,5 @@ def _open_ends(summary: Summary) -> list[str]:
     runs = [f"Runs of the plan: {' and '.join(parts)}; see below."] if parts else []
     names = short_labels(summary.plan.methods)
     never = [names.get(label, label) for label in failures(summary)]
-    return [*([f"Failed on all seeds: {listed(never)}."] if never else []), *runs]
+    how = failed_words(summary.plan).capitalize()
+    return [*([f"{how}: {listed(never)}."] if never else []), *runs]

@@ -116,7 +116,7 @@ def _of_a_gain(plan: SearchPlan, gain: Gain) -> str:
         verdict = "better" if gain.difference.mean < 0 else "worse"
     else:
         visible = gain.difference.visible(_LEVEL / gain.tests)
-        verdict = f"no clear difference; one of {visible:.2f} would have been seen"
+        verdict = f"no clear difference; an observed one of {visible:.2f} would have been"
     return (
         f"{what}, {seeds} seeds: {gain.difference.mean:+.2f} ± {gain.difference.half:.2f} of {WORDS[plan.rank]} on the "
         f"test part (paired 95 % interval; lower is better; p = {gain.p:.2g} after Holm's correction): {verdict}."

@@ -63,7 +63,8 @@ class Answer:
         contrast: what was compared.
         comparison: the difference of these and those over the common seeds, lower is better; None without a seed.
         p: after Holm's correction over all comparisons of the study; 1 where there is no test.
-        visible: the smallest difference that would have had a p-value below 5 % after a correction for all of them.
+        visible: the smallest observed difference that would have had a p-value below 5 % after a correction for all
+            of them; a true one of that size is missed half of the time.
         said: "yes" if these are better, "no" if those are.
     """
 
@@ -84,10 +85,7 @@ class Answer:
         low, high = (self.comparison.mean + side * self.comparison.half for side in (-1, 1))
         interval = f"{seen}, 95 % interval {low:+.1f} to {high:+.1f}"
         if self.said == "cannot be told":
-            return (
-                f"Cannot be told ({interval}); the smallest difference that could have been seen is "
-                f"{self.visible:.1f}."
-            )
+            return f"Cannot be told ({interval}); an observed difference of {self.visible:.1f} would have been clear."
         return f"{self.said.capitalize()} ({interval}; p = {self.p:.2g} after Holm's correction)."
 
 
