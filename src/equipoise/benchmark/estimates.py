@@ -80,7 +80,8 @@ class Evidence:
         reference: label of the method that the others are compared with, `ls`; None where there is none.
         why: why there is no reference; empty where there is one.
         methods: label -> its estimates, in the order of the summary.
-        failed: label of each method that failed on all seeds, or with all of several settings on the first -> the reason.
+        failed: label of each method that failed on all seeds, or with all of several settings on the first -> the
+            reason.
         level: of the intervals, 0.95.
         resamples: of the bootstrap.
         seed: of the bootstrap.

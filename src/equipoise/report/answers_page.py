@@ -240,7 +240,6 @@ def _definitions(found: Result) -> str:
         f"## How to read the answers\n\nEach of the {counted(count, 'comparison')} takes the difference of delta_m "
         "of the two sides on each seed (the mean, where a side has several variants), and its paired t test. Yes or "
         "no needs p < 0.05 after Holm's correction over all comparisons of this page. Otherwise it cannot be told, "
-        "which is not the same as no difference: the observed difference that would have been clear is given, and a true one "
-        "of that size is missed half of the time. The intervals "
-        "are not corrected."
+        "which is not the same as no difference: the observed difference that would have been clear is given, and "
+        "a true one of that size is missed half of the time. The intervals are not corrected."
     )
