@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -48,6 +48,28 @@ def change_tests(directory: Path, change: Callable[[Record, str, float], float])
     for record in records:
         test = {name: change(record, name, value) for name, value in record.metrics["test"].items()}
         append_record(directory, dataclasses.replace(record, metrics={**record.metrics, "test": test}))
+
+
+def count_passes(directory: Path, passes: Mapping[str, tuple[int, int]]) -> None:
+    """Write the records anew with forwards and backwards a step, by label; one each for labels left out.
+
+    A label that ends in @compute passes as its method does, and stops when the passes of one forwards and one
+    backwards a step are used up.
+    """
+    records = read_records(directory)
+    (directory / "records.jsonl").unlink()
+    for record in records:
+        forwards, backwards = passes.get(record.method.removesuffix("@compute"), (1, 1))
+        share = 3 / (forwards + 2 * backwards) if record.method.endswith("@compute") else 1.0
+        steps = round(record.steps * share)
+        counted = dataclasses.replace(
+            record,
+            forwards=forwards * steps,
+            backwards=backwards * steps,
+            seconds=record.seconds * share,
+            steps=steps,
+        )
+        append_record(directory, counted)
 
 
 def write_pictures(

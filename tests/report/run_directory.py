@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise.benchmark.records import Baselines, Plan, Record, append_record, write_plan
-from equipoise.benchmark.runs import Run, candidates, entries
+from equipoise.benchmark.runs import Run, base_label, candidates, entries
 from equipoise.training.task import Metric, Task
 
 QM9 = {
@@ -114,7 +114,7 @@ def make_record(
         peak_memory_mb=500.0,
         fallbacks=0,
         parameters=1000,
-        config={"method": method, "seed": seed, "lr": lr},
+        config={"method": base_label(method), "seed": seed, "lr": lr},
         versions={"python": "3.11.7"},
         git=None,
         started="2025-01-01T00:00:00",

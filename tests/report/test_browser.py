@@ -19,7 +19,7 @@ from equipoise.report.figures import draw
 from equipoise.report.page import page
 from equipoise.report.plots_pictures import pictures
 from equipoise.training.task import Metric, Task
-from report.made_up import assays, write_pictures
+from report.made_up import assays, change_tests, count_passes, write_pictures
 from report.run_directory import Shape, write_run_directory
 
 ARGUMENTS = [
@@ -43,17 +43,30 @@ TABS = {
     "Pictures": ["pictures_1", "pictures_2", "pictures_3"],
     "Provenance": ["published"],
 }
-# Plots in the open tab: whether something is drawn in each, and the texts that lie beyond its edges.
+STRENGTH = {"pcgrad@compute": 0.4, "modo@compute": 0.2}  # of a metric: changes that take a bent scale
+A4 = (703, 1032)  # CSS pixels within margins of 12 mm
+# Plots in the open tab: whether something is drawn in each, the texts that lie beyond its edges, how many names of
+# rows and columns are asked for and drawn, and the labels and titles that lie on each other.
 DRAWN = """() => [...document.querySelectorAll('[role=tabpanel].open .plot')].map(plot => {
     const svg = plot.querySelector('.main-svg');
-    if (!svg) return {drawn: 0, texts: 0, outside: ['nothing drawn'], label: ''};
+    if (!svg) return {drawn: 0, texts: 0, outside: ['nothing drawn'], touching: [], names: [], label: ''};
     const frame = svg.getBoundingClientRect();
     const texts = [...plot.querySelectorAll('.main-svg text')].map(t => [t.textContent, t.getBoundingClientRect()])
         .filter(([, box]) => box.width > 0);
     const outside = texts.filter(([, box]) => box.left < frame.left - 1 || box.right > frame.right + 1
         || box.top < frame.top - 1 || box.bottom > frame.bottom + 1).map(([text]) => text);
+    const names = ['x', 'y'].map(side => [side, plot.layout[side + 'axis'].ticktext])
+        .filter(([, wanted]) => wanted).map(([side, wanted]) => [wanted.length,
+            [...plot.querySelectorAll(`.${side}tick text`)].filter(t => t.getBoundingClientRect().width > 0).length]);
+    const level = [...plot.querySelectorAll('.xtick text, .ytick text, .cbaxis text, .xtitle')]
+        .filter(t => !/rotate\\(-45/.test(t.getAttribute('transform')))
+        .map(t => [t.textContent, t.getBoundingClientRect()]).filter(([, box]) => box.width > 0);
+    const touching = level.flatMap(([text, a], place) => level.slice(place + 1).filter(([, b]) =>
+        Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
+        && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2).map(([other]) => [text, other]));
     const drawn = plot.querySelectorAll('.trace, .hm image, .bars path, .scatterlayer path').length;
-    return {drawn, texts: texts.length, outside, label: plot.getAttribute('aria-label'), width: frame.width};
+    const label = plot.getAttribute('aria-label');
+    return {drawn, texts: texts.length, outside, touching, names, label, width: frame.width};
 })"""
 CONTRAST = """names => {
     const light = text => {
@@ -134,6 +147,23 @@ def desk(browser: Any, report: Path) -> Iterator[Opened]:
     found.page.context.close()
 
 
+@pytest.fixture(scope="module")
+def long_names(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """A page of eleven methods, some at matched compute, and of tasks whose names take a third of a phone."""
+    methods = ("ls", "pcgrad", "famo", "go4align", "si", "uw", "gls", "rlw", "modo", *STRENGTH)
+    tasks = tuple(
+        Task(name, (Metric(f"{name} accuracy", True, "%"),)) for name in ("mnist", "optdigits", "pendigits")
+    )
+    shape = Shape(methods=methods, seeds=2, epochs=3, steps=30, problem="digits")
+    directory = write_run_directory(tmp_path_factory.mktemp("long"), shape, tasks)
+    change_tests(directory, lambda record, _, value: value * STRENGTH.get(record.method, 1.0))
+    count_passes(directory, {"pcgrad": (1, 3), "modo": (2, 6)})
+    found = open_page(browser, write_page(directory), scheme="dark")
+    yield found
+    assert found.complaints == []
+    found.page.context.close()
+
+
 @pytest.fixture
 def opened(browser: Any) -> Iterator[Any]:
     pages = []
@@ -154,6 +184,8 @@ def check_plots(page: Any) -> int:
         assert plot["drawn"] > 0, plot
         assert plot["texts"] > 3, plot
         assert plot["outside"] == [], plot
+        assert plot["touching"] == [], plot
+        assert [shown for _, shown in plot["names"]] == [wanted for wanted, _ in plot["names"]], plot
         assert len(plot["label"]) > 40, plot
         assert plot["width"] > 200, plot
     return len(found)
@@ -259,6 +291,46 @@ def test_on_a_phone_only_tables_and_figures_scroll_sideways(opened: Any, report:
         ), tab
     assert found.page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 16
     assert found.complaints == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_are_all_drawn_and_lie_on_nothing(long_names: Opened, width: int) -> None:
+    found = long_names
+    found.page.set_viewport_size({"width": width, "height": 900})
+    for tab in found.page.locator("[role=tab]").all_inner_texts():
+        found.show(tab)
+        check_plots(found.page)
+        assert found.page.evaluate("document.documentElement.scrollWidth") <= width, tab
+    found.show("Per task")
+    assert found.page.locator("#figure-changes .xtick text:visible").count() == 11
+    found.show("Verdict")
+    cells = (
+        "[...document.querySelectorAll('#ranking tbody th')].filter(c => c.scrollWidth > c.clientWidth + 1)"
+    )
+    assert found.page.evaluate(f"{cells}.map(c => c.textContent)") == []
+    assert found.complaints == []
+
+
+def test_paper_has_the_settings_and_cuts_nothing(long_names: Opened) -> None:
+    page = long_names.page
+    pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4")))
+    assert 8 < pages < 24
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    settings = page.locator("#settings pre")
+    assert settings.is_visible()
+    assert '"molecules": 4000' in settings.inner_text()
+    assert page.locator("summary", has_text="All").is_hidden()  # a closed part leaves no line on paper
+    whole = page.evaluate("""() => [...document.querySelectorAll('.plot, figure, tr')].filter(part =>
+        getComputedStyle(part).breakInside !== 'avoid').map(part => part.outerHTML.slice(0, 80))""")
+    assert whole == []
+    sizes = page.evaluate("""() => [...document.querySelectorAll('figure, table, .main-svg')]
+        .filter(part => !part.matches('figure:has(.several)'))
+        .map(part => part.getBoundingClientRect()).map(box => [box.right, box.height])""")
+    assert max(right for right, _ in sizes) <= A4[0] + 2
+    assert max(height for _, height in sizes) <= A4[1]
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert settings.is_hidden()
 
 
 def test_paper_gets_all_tabs_with_their_figures_in_light_colours(opened: Any, report: Path) -> None:

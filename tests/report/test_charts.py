@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -14,14 +15,31 @@ from equipoise.benchmark.evidence import Evidence, evidence
 from equipoise.benchmark.logs import read_steps
 from equipoise.benchmark.statistics import summarise
 from equipoise.benchmark.summary import Summary
+from equipoise.report.charts_changes import change_axis
 from equipoise.report.charts_conflict import conflict
+from equipoise.report.charts_curves import curves
 from equipoise.report.charts_forest import forest, scores
 from equipoise.report.charts_quality import quality
 from equipoise.report.charts_trade_off import pairs, trade_off
 from equipoise.report.charts_weights import groups, weights
 from equipoise.report.histories import weight_history
-from equipoise.report.interactive import Chart, Panel, charts_json, layout, numbers, scale
+from equipoise.report.interactive import (
+    LEAST_ACROSS,
+    Chart,
+    Panel,
+    apart,
+    axis,
+    charts_json,
+    layout,
+    names,
+    numbers,
+    room,
+    scale,
+)
+from equipoise.report.plots_changes import bend
 from equipoise.report.wording import with_interval
+from equipoise.training.task import Metric, Task
+from report.made_up import count_passes
 from report.run_directory import Shape, write_run_directory
 
 SHAPE = Shape(methods=("ls", "famo", "go4align:groups=2", "nashmtl"), seeds=2, epochs=3, steps=30)
@@ -98,10 +116,91 @@ def test_all_single_task_networks_together_are_the_reference_of_the_cost(
     summary: Summary, found: Evidence
 ) -> None:
     chart = quality(summary, found)
-    unit = next(row.seconds_per_step.mean for row in summary.methods if row.method == "ls")
-    steps = [fmean(run.seconds_per_step for run in runs) for runs in summary.baseline_runs.values()]
-    assert cells(chart)["single-task networks"] == [f"{sum(steps) / unit:.2f}", "0.00"]
+    unit = next(fmean(run.seconds for run in row.runs) for row in summary.methods if row.method == "ls")
+    every = [fmean(run.seconds for run in runs) for runs in summary.baseline_runs.values()]
+    assert cells(chart)["single-task networks"] == [f"{sum(every) / unit:.2f}", "0.00"]
     assert cells(chart)["ls"][0] == "1.00"
+    assert chart is not None
+    assert len(chart.panels) == 1  # the time; these runs did not count their passes
+    assert "not every run counted them" in chart.caption
+
+
+def test_what_costs_is_the_whole_run_so_that_rows_at_matched_compute_stand_at_one(tmp_path: Path) -> None:
+    shape = dataclasses.replace(SHAPE, methods=("ls", "modo", "modo@compute"), steps=40)
+    write_run_directory(tmp_path, shape)
+    count_passes(tmp_path, {"modo": (1, 2)})
+    found = summarise(tmp_path)
+    chart = quality(found, evidence(found))
+    assert chart is not None
+    assert chart.table.header[1:3] == ("passes of a run, relative to ls", "time of a run, relative to ls")
+    assert [panel.layout["xaxis"]["title"]["text"] for panel in chart.panels] == list(chart.table.header[1:3])
+    assert cells(chart)["modo"][0] == f"{5 / 3:.2f}"
+    assert cells(chart)["modo@compute"][:2] == ["1.00", "0.60"]  # 24 of 40 steps, each as long as one of ls
+    assert cells(chart)["single-task networks"][0] == "11.00"
+    for panel, column in zip(chart.panels, (0, 1), strict=True):
+        drawn = {trace["name"]: trace["x"][0] for trace in panel.traces}
+        assert {name: f"{x:.2f}" for name, x in drawn.items()} == {
+            name: row[column] for name, row in cells(chart).items()
+        }
+
+
+def test_without_equal_weights_costs_are_in_their_own_units(tmp_path: Path) -> None:
+    write_run_directory(tmp_path, dataclasses.replace(SHAPE, methods=("famo", "uw"), steps=40))
+    count_passes(tmp_path, {})
+    found = summarise(tmp_path)
+    chart = quality(found, evidence(found))
+    assert chart is not None
+    assert chart.table.header[1:3] == ("passes of a run (in forward passes)", "time of a run (seconds)")
+    assert cells(chart)["famo"][:2] == ["120.00", "1.60"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-14.0, 85.0), (-900.0, 2.0), (0.0, 12000.0), (-40.0, 40.0), (0.0, 0.0)]
+)
+def test_ticks_of_a_bent_scale_keep_their_distance_on_a_phone(low: float, high: float) -> None:
+    found = change_axis([low, high], "", bent=True)
+    assert "0" in found["ticktext"]
+    assert list(found["tickvals"]) == sorted(found["tickvals"])
+    span = bend(high) - bend(low) or 1.0
+    places = [LEAST_ACROSS * value / span for value in found["tickvals"]]
+    for (a, left), (b, right) in itertools.pairwise(zip(places, found["ticktext"], strict=True)):
+        assert b - a > (room(left) + room(right)) / 2
+    assert len(places) >= 3 or (low, high) == (0.0, 0.0)
+
+
+def test_labels_that_would_touch_are_left_out_the_less_important_ones_first() -> None:
+    assert apart([0.0, 50.0, -50.0, 10.0, 40.0], [20.0] * 5) == [2, 0, 1]
+    assert apart([], []) == []
+
+
+def test_a_panel_is_as_wide_as_its_names_and_the_title_of_its_axis_need() -> None:
+    def least(name: str, title: str) -> int:
+        panel = Panel((), layout(10, axis(title), names([name])))
+        return Chart("a", "t", "c", "alt", (panel,), numbers("a", "t", ("h",), [("x",)])).least
+
+    assert least("ls", "p") < 240
+    assert least("pendigits accuracy", "p") - least("ls", "p") == pytest.approx(
+        room("pendigits accura"), abs=1
+    )
+    assert least("ls", 40 * "p") > 40 * 7
+
+
+def test_a_scale_of_few_epochs_has_whole_numbers(summary: Summary, directory: Path) -> None:
+    chart = curves(summary, directory)
+    assert chart is not None
+    assert {panel.layout["xaxis"].get("dtick") for panel in chart.panels} == {1}
+
+
+def test_the_colours_of_weights_have_room_for_their_numbers(tmp_path: Path) -> None:
+    tasks = (Task("a", (Metric("a", True, ""),)), Task("b", (Metric("b", True, ""),)))
+    write_run_directory(tmp_path, dataclasses.replace(SHAPE, methods=("ls", "famo")), tasks)
+    chart = weights(summarise(tmp_path), tmp_path)
+    assert chart is not None
+    (trace,) = chart.panels[0].traces
+    bar = trace["colorbar"]
+    assert "1" in bar["ticktext"]
+    pixels = (chart.panels[0].layout["height"] - 80) / (trace["zmax"] - trace["zmin"])
+    assert all(pixels * (b - a) >= 15 for a, b in itertools.pairwise(bar["tickvals"]))
 
 
 def test_conflicts_are_means_over_steps_and_seeds(summary: Summary, directory: Path) -> None:

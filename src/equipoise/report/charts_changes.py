@@ -11,15 +11,18 @@ from equipoise.benchmark.summary import MethodSummary, Summary
 
 from .grouping import Kind, has_many, kinds, quantile
 from .interactive import (
+    LEAST_ACROSS,
     SOFT,
     Chart,
     Panel,
     Values,
+    apart,
     axis,
     layout,
     names,
     numbers,
     reference_line,
+    room,
 )
 from .plots_changes import SHOWN_ENDS, TICKS, bend, shown_metrics
 from .style import looks
@@ -35,7 +38,9 @@ _SPREAD_HEADER = (
     "better than single-task",
 )
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
-CHANGE = "change against single-task (%)   ← better"
+CHANGE = "change (%)   ← better"  # short: it stands in the middle of a phone, beside names
+_SLANTED = 0.71  # of a label's length: its width, and its height, at 45 degrees
+_COLUMN = 24  # CSS pixels, of a map of many methods on paper
 _DIVERGING = [[0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#f7f7f7"], [0.75, "#f4a582"], [1, "#b2182b"]]
 
 
@@ -55,13 +60,23 @@ def changes(summary: Summary) -> Chart | None:
     }
     labels = [short[row.method] for row in rows]
     top = names(labels, upwards=True, side="top", tickangle=-45)
-    panel = Panel((trace,), layout(110 + 24 * len(shown), top, names(shown)))
+    margin = {"l": 8, "r": _beyond(labels), "t": 8, "b": 8}
+    height = 40 + math.ceil(_SLANTED * max(map(room, labels))) + 24 * len(shown)
+    panel = Panel((trace,), layout(height, top, names(shown), margin=margin))
     title = "The metrics that gain and lose most" if many else "The same as a map"
     body = ((name, *line) for name, line in zip(shown, texts, strict=True))
     found = numbers("changes", "Changes against single-task in %", ("change in %", *labels), body)
     alt = f"Heat map of {len(shown)} metrics by {len(rows)} methods with a number in each cell."
-    wide = 190 + 54 * len(rows)
+    wide = math.ceil(40 + max(map(room, shown)) + 54 * len(rows)) + _beyond(labels)
     return Chart("changes", title, _changes_caption(summary, many=many), alt, (panel,), found, wide=wide)
+
+
+def _beyond(labels: Sequence[str]) -> int:
+    """The margin in CSS pixels that the slanted names of the last columns need, however narrow the columns are."""
+    last = len(labels) - 0.5
+    return (
+        math.ceil(max(_SLANTED * room(label) - _COLUMN * (last - k) for k, label in enumerate(labels))) + 12
+    )
 
 
 def _map(table: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -174,8 +189,12 @@ def change_axis(values: Sequence[float], title: str, *, bent: bool) -> Values:
     if not bent:
         return axis(title)
     low, high = bend(min(values)), bend(max(values))
-    ticks = [v for v in (*(-t for t in reversed(TICKS)), 0, *TICKS) if low <= bend(v) <= high]
-    return axis(title, tickvals=[bend(v) for v in ticks], ticktext=[number(v, sign=v != 0) for v in ticks])
+    tens = sorted(TICKS, key=lambda tick: (str(tick)[0] != "1", tick))  # 10, 100, ..., then 3, 30, ...
+    ticks = [v for v in (0, *(side * tick for tick in tens for side in (-1, 1))) if low <= bend(v) <= high]
+    scale = LEAST_ACROSS / (high - low) if high > low else 0.0
+    texts = [number(v, sign=v != 0) for v in ticks]
+    kept = apart([bend(v) * scale for v in ticks], [room(text) + 4 for text in texts])
+    return axis(title, tickvals=[bend(ticks[k]) for k in kept], ticktext=[texts[k] for k in kept])
 
 
 def scale_note(*, bent: bool) -> str:

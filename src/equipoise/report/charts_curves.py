@@ -73,7 +73,7 @@ def convergence(summary: Summary) -> Chart | None:
         Panel(dots, layout(height, axis("epoch of convergence", rangemode="tozero"), names(labels))),
         Panel(
             (_differences(rows, look),),
-            layout(height, axis("convergence difference (epochs)"), names(labels)),
+            layout(height, axis("difference (epochs)"), names(labels)),
         ),
     )
     caption = (
@@ -113,7 +113,10 @@ def _panel(title: str, runs: Runs, look: Mapping[str, Look], short: Mapping[str,
             means = [fmean(values) for values in by_epoch.values()]
             lowest.append(min(means))
             highest.append(max(means))
-    drawn = layout(230, axis("epoch", nticks=6), axis(**scale([*lowest, *highest])))
+    epochs = [epoch for found in runs.values() for run in found for epoch in run]
+    few = max(epochs, default=0) - min(epochs, default=0) < 5
+    across = axis("epoch", **{"dtick": 1} if few else {"nticks": 6})  # no half epochs
+    drawn = layout(230, across, axis(**scale([*lowest, *highest])))
     return Panel(tuple(traces), drawn, title)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from statistics import fmean
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from equipoise.benchmark.cost import costs
 from equipoise.benchmark.evidence import Estimate, Evidence
+from equipoise.benchmark.matched import BACKWARD, FORWARD
+from equipoise.benchmark.runs import COMPUTE
 from equipoise.benchmark.summary import MethodSummary, Summary
 
 from .interactive import (
@@ -27,78 +29,99 @@ from .style import Look, looks
 from .times import ROUGH_TIMES, UNIT
 from .wording import number, ranked, short_labels
 
+_ROOM = 0.08  # decades beside the outermost marks
 _SINGLE_TASK = "single-task networks"
+
+Sizes = Mapping[str, float]  # label -> cost of a whole run
 
 
 def quality(summary: Summary, evidence: Evidence) -> Chart | None:
-    """Time per step against the mean change or the mean rank, with all single-task networks together beside it."""
+    """Passes and time of whole runs against the mean change or the mean rank, single-task networks beside them."""
     rows = [row for row in ranked(summary) if row.seconds_per_step.mean > 0]
-    scored = all(row.delta_m and math.isfinite(row.delta_m.mean) for row in rows)
     if len(rows) < 2:
         return None
-    points, what = _points(summary, rows, scored=scored)
-    keys = {**_keys(summary, rows), _SINGLE_TASK: Look(INK, "s", "-")}
-    traces = [_mark(label, at, keys[label]) for label, at in points.items()]
-    if scored:
-        for trace, row in zip(traces, rows, strict=False):
-            trace["error_y"] = _bars(evidence.methods[row.method].delta_m, trace["marker"]["color"])
+    scored = all(row.delta_m and math.isfinite(row.delta_m.mean) for row in rows)
+    sizes = _sizes(summary, rows, scored=scored)
+    look, short = looks(summary), short_labels(summary.plan.methods)
+    heights = {
+        short[row.method]: row.delta_m.mean if scored and row.delta_m else row.mean_rank for row in rows
+    }
+    bars = {short[row.method]: evidence.methods[row.method].delta_m for row in rows if scored}
+    keys = {short[row.method]: look[row.method] for row in rows}
+    if any(_SINGLE_TASK in costs for costs in sizes.values()):
+        heights[_SINGLE_TASK], keys[_SINGLE_TASK] = 0.0, Look(INK, "s", "-")
     up = "mean change Δm (%)" if scored else "mean rank"
     lines = [reference_line(0, vertical=False)] if scored else []
-    across = axis(what, **scale([x for x, _ in points.values()], rangemode="tozero"))
-    panel = Panel(tuple(traces), layout(420, across, axis(f"{up}   better ↓"), shapes=lines))
-    body = ((label, number(x, 2), number(y, 2)) for label, (x, y) in points.items())
-    table = numbers("quality", "Cost and quality", ("method", what, up), body)
-    alone = (
-        f" The square is all {len(summary.plan.tasks)} single-task networks together: the sum of their times, and "
-        "as many times the parameters."
-    ) * (_SINGLE_TASK in points)
-    caption = f"Left is cheaper, down is better.{alone} {ROUGH_TIMES}"
-    alt = f"A mark for each of {len(rows)} methods: the time of a step across, the quality upwards."
-    shown = {label: keys[label] for label in points}
-    return Chart("quality", "Cost against quality", caption, alt, (panel,), table, shown)
+    across = _across([value for found in sizes.values() for value in found.values()])
+    panels = []
+    for what, found in sizes.items():
+        traces = tuple(
+            _mark(label, (found[label], heights[label]), look, bars.get(label))
+            for label, look in keys.items()
+        )
+        panels.append(
+            Panel(traces, layout(400, axis(what, **across), axis(f"{up}   better ↓"), shapes=lines))
+        )
+    body = (
+        (label, *(number(found[label], 2) for found in sizes.values()), number(heights[label], 2))
+        for label in keys
+    )
+    table = numbers("quality", "Cost and quality", ("method", *sizes, up), body)
+    caption = _caption(summary, alone=_SINGLE_TASK in keys, passes=len(sizes) > 1)
+    alt = f"A mark for each of {len(rows)} methods: {' and '.join(sizes)} across, the quality upwards."
+    return Chart("quality", "Cost against quality", caption, alt, tuple(panels), table, keys)
 
 
-def _points(
-    summary: Summary, rows: Sequence[MethodSummary], *, scored: bool
-) -> tuple[dict[str, tuple[float, float]], str]:
-    """Label -> time and quality, and what the time is in."""
+def _sizes(summary: Summary, rows: Sequence[MethodSummary], *, scored: bool) -> dict[str, Sizes]:
+    """Title of an axis -> costs of whole runs: passes, where every run counted them, and time."""
     short = short_labels(summary.plan.methods)
-    unit = next((row.seconds_per_step.mean for row in rows if row.method == UNIT), None)
-    factor, what = 1000.0, "milliseconds per step"
-    if unit:
-        factor, what = 1 / unit, f"time per step, relative to {UNIT}"
-    heights = [row.delta_m.mean if scored and row.delta_m else row.mean_rank for row in rows]
-    points = {
-        short[row.method]: (row.seconds_per_step.mean * factor, height)
-        for row, height in zip(rows, heights, strict=True)
-    }
-    reference = _single_task_step(summary)
-    if scored and reference:
-        points[_SINGLE_TASK] = (reference * factor, 0.0)
-    return points, what
+    shown = {row.method for row in rows}
+    if scored and summary.baseline.source == "own":
+        shown |= {cost.name for cost in costs(summary)} - set(short)
+    found = {short.get(cost.name, _SINGLE_TASK): cost for cost in costs(summary) if cost.name in shown}
+    passes = {label: cost.units for label, cost in found.items() if cost.units}
+    seconds = {label: cost.seconds for label, cost in found.items()}
+    known = [("passes of a run", "in forward passes", passes)] if len(passes) == len(found) else []
+    return dict(_relative(*one) for one in (*known, ("time of a run", "seconds", seconds)))
 
 
-def _keys(summary: Summary, rows: Sequence[MethodSummary]) -> dict[str, Look]:
-    look, short = looks(summary), short_labels(summary.plan.methods)
-    return {short[row.method]: look[row.method] for row in rows}
+def _across(values: Sequence[float]) -> Values:
+    """One scale for all panels: from 0, or logarithmic where costs span more than a factor of ten."""
+    low, high = min(values), max(values)
+    if not 0 < 10 * low < high:
+        return {"rangemode": "tozero"}
+    return {**scale(values), "range": [math.log10(low) - _ROOM, math.log10(high) + _ROOM]}
 
 
-def _bars(found: Estimate | None, colour: str) -> Values:
-    if found is None or found.low is None or found.high is None:
-        return {"visible": False}
-    return error_bars(colour, [found.mean - found.low], [found.high - found.mean])
+def _relative(what: str, unit: str, found: Sizes) -> tuple[str, Sizes]:
+    """The title of an axis and the costs on it: as multiples of those of `ls` where it was run."""
+    if not found.get(UNIT):
+        return f"{what} ({unit})", found
+    return f"{what}, relative to {UNIT}", {label: value / found[UNIT] for label, value in found.items()}
 
 
-def _single_task_step(summary: Summary) -> float | None:
-    """Seconds that one step of every single-task network takes together; None where one has no run."""
-    found = [summary.baseline_runs[task.name] for task in summary.plan.tasks]
-    if summary.baseline.source != "own" or not all(found):
-        return None
-    return sum(fmean(run.seconds_per_step for run in runs) for runs in found)
+def _caption(summary: Summary, *, alone: bool, passes: bool) -> str:
+    count = len(summary.plan.tasks)
+    said = [
+        "Left is cheaper, down is better.",
+        f"A batch forwards through the network counts {FORWARD} pass, backwards {BACKWARD}."
+        if passes
+        else "Passes are not shown: not every run counted them.",
+    ]
+    if any(method.endswith(COMPUTE) for method in summary.plan.methods):
+        said.append(
+            f"Rows that end in {COMPUTE} are trained for as many whole epochs as the passes of {UNIT} pay for."
+        )
+    if alone:
+        said.append(
+            f"The square is all {count} single-task networks together: the sum of their runs, and {count} times the "
+            "parameters."
+        )
+    return " ".join((*said, ROUGH_TIMES))
 
 
-def _mark(label: str, at: tuple[float, float], look: Look) -> dict[str, Any]:
-    return {
+def _mark(label: str, at: tuple[float, float], look: Look, found: Estimate | None) -> Values:
+    mark: dict[str, Any] = {
         "type": "scatter",
         "mode": "markers",
         "x": [at[0]],
@@ -108,3 +131,6 @@ def _mark(label: str, at: tuple[float, float], look: Look) -> dict[str, Any]:
         "marker": marker(look, 12),
         "hovertemplate": "%{fullData.name}<br>%{x:.2f}, %{y:.2f}<extra></extra>",
     }
+    if found and found.low is not None and found.high is not None:
+        mark["error_y"] = error_bars(look.colour, [found.mean - found.low], [found.high - found.mean])
+    return mark

@@ -17,6 +17,7 @@ from .interactive import (
     Panel,
     Values,
     axis,
+    axis_of_choice,
     error_bars,
     layout,
     marker,
@@ -91,7 +92,7 @@ def pairs(summary: Summary) -> Chart | None:
         }
         for k, row in enumerate(rows)
     )
-    sides = axis(f"{metrics[first]}: change (%)"), axis(f"{metrics[second]}: change (%)")
+    sides = axis(axis_of_choice(metrics[first])), axis(axis_of_choice(metrics[second]))
     panel = Panel(traces, layout(_HEIGHT, *sides, shapes=_LINES))
     alt = f"A mark for each of {len(rows)} methods: the change of one metric across, of another one upwards."
     caption = (

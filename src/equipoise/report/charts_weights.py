@@ -14,12 +14,14 @@ from equipoise.benchmark.summary import Summary
 
 from .grouping import MANY
 from .histories import GroupHistory, WeightHistory
-from .interactive import Chart, Panel, Values, axis, layout, names, numbers
+from .interactive import Chart, Panel, Values, apart, axis, layout, names, numbers
 from .shown_histories import shown_groups, shown_weights
 from .wording import number
 
 _DIVERGING = [[0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#f7f7f7"], [0.75, "#f4a582"], [1, "#b2182b"]]
 _ABSENT = "#9aa1aa"  # where a weight is not positive
+_FRAME = 80  # CSS pixels above and below a map and its scale of colours
+_LINE = 15  # CSS pixels of a line of text
 _FEW_BINS = 24  # of more tasks than can be named
 _TICKS = {
     2.0: (1.2, 1.5),
@@ -79,8 +81,14 @@ def _map_layout(tasks: Sequence[str], **more: Any) -> Values:
         if many
         else names(tasks)
     )
-    height = 360 if many else 80 + (18 if len(tasks) <= 20 else 13) * len(tasks)
-    return layout(height, axis("training step", showgrid=False, nticks=6), side, **more)
+    return layout(_map_height(tasks), axis("training step", showgrid=False, nticks=6), side, **more)
+
+
+def _map_height(tasks: Sequence[str]) -> int:
+    """In CSS pixels: a line for each task where they can be named, and room for three colours of the scale."""
+    if len(tasks) > MANY:
+        return 360
+    return _FRAME + max((18 if len(tasks) <= 20 else 13) * len(tasks), 90)
 
 
 def _map(steps: tuple[float, float], rows: Sequence[Sequence[float]], tasks: Sequence[str]) -> dict[str, Any]:
@@ -101,11 +109,13 @@ def _share_trace(history: WeightHistory, tasks: Sequence[str], limit: float) -> 
     ends = math.log2(limit)
     known = next(ticks for most, ticks in _TICKS.items() if limit <= most)
     above = [tick for tick in known if tick <= 1.001 * limit]
-    ticks = [*(1 / tick for tick in reversed(above)), 1.0, *above]
-    texts = [*(f"1/{tick:g}" for tick in reversed(above)), "1", *(f"{tick:g}" for tick in above)]
+    ticks = [1.0, *(share for tick in above for share in (tick, 1 / tick))]
+    texts = ["1", *(text for tick in above for text in (f"{tick:g}", f"1/{tick:g}"))]
+    scale = (_map_height(tasks) - _FRAME) / (2 * ends)
+    kept = apart([scale * math.log2(share) for share in ticks], [_LINE] * len(ticks))
     bar = {
-        "tickvals": [math.log2(share) for share in ticks],
-        "ticktext": texts,
+        "tickvals": [math.log2(ticks[k]) for k in kept],
+        "ticktext": [texts[k] for k in kept],
         "thickness": 10,
         "outlinewidth": 0,
     }

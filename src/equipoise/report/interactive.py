@@ -28,6 +28,9 @@ _TEMPLATES = (
     "texttemplate",
 )  # written by us; names of tasks and methods are never part of them
 _DIGITS = 5
+_MARGIN = {"l": 8, "r": 22, "t": 8, "b": 8}  # CSS pixels beyond the labels
+_LETTER, _TITLE_LETTER = 6.7, 7.4  # CSS pixels of a letter of a tick and of a title, where letters are wide
+LEAST_ACROSS = 160  # CSS pixels that are left for the marks, at least
 
 Values = Mapping[str, Any]
 
@@ -74,7 +77,7 @@ class Chart:
         panels: side by side where there is room, else below each other.
         table: its numbers.
         keys: label -> look of what can be shown and hidden.
-        wide: the least width in CSS pixels of a panel; below it the figure scrolls sideways.
+        wide: the least width in CSS pixels of a panel, where its texts need less than its marks.
         column: the width in CSS pixels from which a further panel is put beside the others.
         choice: of the axes, or None.
     """
@@ -89,6 +92,17 @@ class Chart:
     wide: int = 0
     column: int = 420
     choice: Choice | None = None
+
+    @property
+    def least(self) -> int:
+        """The least width in CSS pixels of a panel; where there is less room, the figure scrolls sideways."""
+        choices = self.choice.labels if self.choice else ()
+        return max(self.wide, *(_least(panel.layout, choices) for panel in self.panels))
+
+
+def axis_of_choice(label: str) -> str:
+    """The title of an axis that shows a quantity of `Choice`; page.js has the same words."""
+    return f"{label}: change (%)"
 
 
 def plotly_script() -> str:
@@ -129,7 +143,7 @@ def layout(height: int, x: Values, y: Values, **more: Any) -> Values:
     """
     return {
         "height": height,
-        "margin": {"l": 8, "r": 22, "t": 8, "b": 8},
+        "margin": _MARGIN,
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {
@@ -171,13 +185,35 @@ def scale(values: Sequence[float], **otherwise: Any) -> Values:
 def names(labels: Sequence[str], *, upwards: bool = False, **more: Any) -> Values:
     """An axis with a name at 0, 1, ...; the first one on top unless `upwards`."""
     edges = [-0.6, len(labels) - 0.4]
+    more = {"ticklabeloverflow": "allow", **more}  # else one that leaves the frame is left out without a word
     ticks: Values = {"tickvals": list(range(len(labels))), "ticktext": list(labels), "tickmode": "array"}
     return axis(range=edges if upwards else edges[::-1], showgrid=False, **ticks, **more)
 
 
+def room(label: str) -> float:
+    """The width in CSS pixels of a tick's label, at most."""
+    return _LETTER * len(label)
+
+
+def apart(places: Sequence[float], sizes: Sequence[float]) -> list[int]:
+    """Which ticks are shown, so that no two labels touch, from left to right.
+
+    Args:
+        places: of the ticks in CSS pixels, those first that matter most.
+        sizes: of their labels.
+    """
+    kept: list[int] = []
+    for k, (at, size) in enumerate(zip(places, sizes, strict=True)):
+        if all(abs(at - places[other]) >= (size + sizes[other]) / 2 for other in kept):
+            kept.append(k)
+    return sorted(kept, key=lambda k: places[k])
+
+
 def marker(look: Look, size: int = 10) -> Values:
     """The mark of a method, as in all figures."""
-    return {"color": look.colour, "symbol": symbol(look), "size": size, "line": {"width": 1, "color": PAPER}}
+    shape = symbol(look)
+    size += 3 * shape.startswith("triangle")  # which cover less than the others
+    return {"color": look.colour, "symbol": shape, "size": size, "line": {"width": 1, "color": PAPER}}
 
 
 def symbol(look: Look) -> str:
@@ -215,6 +251,17 @@ def numbers(chart: str, title: str, header: Sequence[str], rows: Iterable[Sequen
     """The table of a figure's numbers; the first text of a row is its name."""
     body = tuple(tuple(Cell(text) for text in row) for row in rows)
     return Table(f"{chart}-numbers", title, tuple(header), body, ())
+
+
+def _least(drawn: Values, choices: Sequence[str]) -> int:
+    """Room for names at the left, and for the title of the horizontal axis, whose middle is that of the marks."""
+    across, upwards = drawn["xaxis"], drawn["yaxis"]
+    left: float = 24 + max(map(room, upwards.get("ticktext", ["10000"])))
+    left += 24 * bool(upwards.get("title", {}).get("text"))
+    titles = [across.get("title", {}).get("text", ""), *map(axis_of_choice, choices)]
+    right: int = drawn["margin"]["r"]
+    middle: float = max(LEAST_ACROSS, *(_TITLE_LETTER * len(title) - 2 * right for title in titles))
+    return math.ceil(left + middle + right)
 
 
 def _plain(value: Any, key: str = "") -> Any:

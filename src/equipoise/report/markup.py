@@ -12,6 +12,7 @@ from .interactive import INK, Chart
 from .style import Look
 
 _MARKS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚"}  # those of the figures
+_PHONE = 340  # CSS pixels; a figure that needs more may have to be scrolled sideways
 _BORDERS = {"-": "solid", "(": "dashed"}
 
 
@@ -54,9 +55,9 @@ def figure(chart: Chart) -> str:
         f'style="height:{panel.layout["height"]}px"></div></div>'
         for panel in chart.panels
     )
-    size = f"--column:{chart.column}px" if len(chart.panels) > 1 else f"min-width:{chart.wide}px"
+    size = f"--least:{chart.least}px;--column:{max(chart.column, chart.least)}px"
     kind = "panels several" if len(chart.panels) > 1 else "panels"
-    scroll = ' tabindex="0" role="group" aria-label="Figure"' if chart.wide else ""
+    scroll = ' tabindex="0" role="group" aria-label="Figure"' if chart.least > _PHONE else ""
     return (
         f'<figure id="figure-{chart.name}" data-chart="{chart.name}"><h3>{escape(chart.title)}</h3>'
         f'{_keys(chart)}{_choice(chart)}<div class="scroll"{scroll}>'
@@ -95,7 +96,12 @@ def prose(text: str) -> str:
 
 def breakable(name: str) -> str:
     """A long name that may be broken where its parts end."""
-    return re.sub(r"([:+_,-])", r"<wbr>\1", escape(name)).replace(" ↓", "&nbsp;↓").replace(" ↑", "&nbsp;↑")
+    return (
+        re.sub(r"([:+@_,])", r"<wbr>\1", escape(name))
+        .replace("-", "-<wbr>")
+        .replace(" ↓", "&nbsp;↓")
+        .replace(" ↑", "&nbsp;↑")
+    )
 
 
 def _head(title: str, *, sortable: bool) -> str:

@@ -109,8 +109,24 @@
     width = root.clientWidth;
     redraw();
   });
-  addEventListener("beforeprint", () => { root.classList.add("printing"); redraw(); });
-  addEventListener("afterprint", () => { root.classList.remove("printing"); redraw(); });
+  const fit = () => all("table").forEach((table) => {  // else the whole paper is made smaller for the widest one
+    table.style.zoom = "";
+    table.style.zoom = Math.min(1, table.parentElement.clientWidth / table.offsetWidth) || 1;
+  });
+  const settings = document.getElementById("settings");
+  let opened = false;  // for paper only
+  addEventListener("beforeprint", () => {
+    root.classList.add("printing");
+    if (settings && !settings.open) opened = settings.open = true;
+    fit();
+    redraw();
+  });
+  addEventListener("afterprint", () => {
+    root.classList.remove("printing");
+    if (opened) opened = settings.open = false;
+    all("table").forEach((table) => { table.style.zoom = ""; });
+    redraw();
+  });
 
   say();
   open(tabs.find((tab) => "#" + tab.getAttribute("aria-controls") === location.hash) || tabs[0]);

@@ -41,7 +41,7 @@ def provenance(summary: Summary) -> str:
     return section(
         "Provenance",
         facts(list(_facts(summary).items())),
-        f"<details><summary>Settings of the plan</summary><pre>{settings}</pre></details>",
+        f'<details id="settings"><summary>Settings of the plan</summary><pre>{settings}</pre></details>',
         f"<details><summary>All {len(records)} runs</summary>{table(_run_table(records), sortable=True)}</details>",
     )
 
