@@ -122,14 +122,18 @@ def draw_losses(m: int, seed: int) -> Tensor:
     return 10.0 ** (4 * torch.rand(m, generator=draws, dtype=torch.float64) - 2)
 
 
+def seen(name: str, kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """The kinds of Jacobians that differ for a method: one stands for all where it reads losses only."""
+    return kinds[:1] if build(name, 3).reads == eq.Reads.LOSSES else kinds
+
+
 def test_every_method_and_wrapper_has_claims() -> None:
     specs = [eq.MethodSpec.parse(name) for name in CLAIMS]
     assert {spec.name for spec in specs} == set(eq.METHODS)
     assert {name for spec in specs for name, _ in spec.wrappers} == set(eq.WRAPPERS)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in NAMES for kind in seen(name, KINDS)])
 def test_answer_is_finite_and_of_the_declared_shape(name: str, kind: str) -> None:
     for m, n in SIZES:
         method = build(name, m)
@@ -218,7 +222,7 @@ def claiming(claim: str) -> list[str]:
 
 @pytest.mark.parametrize("name", claiming("on_simplex"))
 def test_on_simplex(name: str) -> None:
-    for kind in WELL_CONDITIONED:
+    for kind in seen(name, WELL_CONDITIONED):
         method = build(name, 5)
         weights = method(stats_for(method, draw_losses(5, 1), draw_jacobian(kind, 5, 20, 1)))
         assert (weights >= 0).all()
@@ -227,7 +231,7 @@ def test_on_simplex(name: str) -> None:
 
 @pytest.mark.parametrize("name", claiming("conflicts_with_no_task"))
 def test_conflicts_with_no_task(name: str) -> None:
-    for kind in WELL_CONDITIONED:
+    for kind in seen(name, WELL_CONDITIONED):
         for seed in range(20):
             jacobian, method = draw_jacobian(kind, 5, 20, seed), build(name, 5)
             direction = method(stats_for(method, draw_losses(5, seed), jacobian)) @ jacobian
@@ -243,7 +247,7 @@ def test_claims_are_not_free_the_sum_conflicts_with_a_task() -> None:
 @pytest.mark.parametrize("name", claiming("follows_task_order"))
 def test_follows_task_order(name: str) -> None:
     order = torch.tensor([3, 0, 4, 1, 2])
-    for kind in WELL_CONDITIONED:
+    for kind in seen(name, WELL_CONDITIONED):
         jacobian = draw_jacobian(kind, 5, 20, 3)
         method, other = build(name, 5), build(name, 5)
         for step in range(30):
