@@ -1,5 +1,6 @@
 """Random Jacobians and Gramians that tests draw from: easy, degenerate and badly scaled ones."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -7,6 +8,12 @@ WELL_CONDITIONED = ("random", "mixed", "conflict", "scaled")
 STATIONARY = ("stationary", "opposite", "zero_row")
 DEGENERATE = ("rank_one", "rank_deficient", "equal_rows", "six_decades", "near_opposite", *STATIONARY)
 KINDS = WELL_CONDITIONED + DEGENERATE
+
+
+def seeds(few: int, all_: int) -> pytest.MarkDecorator:
+    """Runs a test with `seeds` as the first few of all draws, and in the slow suite with the rest of them."""
+    rest = pytest.param(range(few, all_), marks=pytest.mark.slow, id="the rest")
+    return pytest.mark.parametrize("seeds", [pytest.param(range(few), id="the first"), rest])
 
 
 def draw_jacobian(kind: str, m: int, n: int, seed: int) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from draws import DEGENERATE, KINDS, STATIONARY, WELL_CONDITIONED, draw_gramian, draw_jacobian
+from draws import DEGENERATE, KINDS, STATIONARY, WELL_CONDITIONED, draw_gramian, draw_jacobian, seeds
 from equipoise.solvers import fairness
 from equipoise.solvers.fairness import nash
 from equipoise.solvers.min_norm import min_norm
@@ -40,10 +40,11 @@ def test_golden_values(entry: dict) -> None:  # type: ignore[type-arg]
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_certificate_is_right_on_every_draw(kind: str, alpha: float) -> None:
+@seeds(4, 20)
+def test_the_certificate_is_right_on_every_draw(kind: str, alpha: float, seeds: range) -> None:
     down = 0
     for m in SIZES:
-        for seed in range(20):
+        for seed in seeds:
             gramian = draw_gramian(kind, m, seed)
             weights, converged, gap = nash(gramian, alpha)
             assert bool(weights.isfinite().all())
@@ -53,7 +54,7 @@ def test_the_certificate_is_right_on_every_draw(kind: str, alpha: float) -> None
                 assert residual(gramian, weights, alpha) <= 2e-8
             down += not converged
     if kind in WELL_CONDITIONED:
-        assert down <= 0.001 * 20 * len(SIZES)
+        assert down <= 0.001 * len(seeds) * len(SIZES)
 
 
 @pytest.mark.parametrize("kind", DEGENERATE)
