@@ -85,17 +85,32 @@ def test_without_noise_of_single_task_runs_delta_m_has_student_s_interval(found:
 
 
 def test_the_noise_of_single_task_runs_widens_the_interval(tmp_path: Path) -> None:
-    noisy = [3.8, 4.2, 3.9, 4.1], [49.0, 51.0, 50.0, 50.0]
+    """Runs of other seeds than the method's are independent of it."""
+    noisy = [3.8, 4.2, 4.0], [49.0, 51.0, 50.0]
     estimate = evidence(summary_of(tmp_path, {"ls": LS, "famo": FAMO}, noisy)).methods["famo"].delta_m
     assert estimate is not None and estimate.high is not None
     a, b = fmean(a for a, _ in FAMO), fmean(b for _, b in FAMO)
     # by the delta method: d/dB of 50 (M - B) / B is -50 M / B^2
     parts = [(stdev(scores(FAMO)) / 2) ** 2]
-    parts += [(50 * a / 16 * stdev(noisy[0]) / 2) ** 2, (50 * b / 2500 * stdev(noisy[1]) / 2) ** 2]
-    freedom = math.floor(sum(parts) ** 2 / sum(part**2 / 3 for part in parts))
+    parts += [(50 * a / 16 * stdev(noisy[0])) ** 2 / 3, (50 * b / 2500 * stdev(noisy[1])) ** 2 / 3]
+    freedom = math.floor(sum(parts) ** 2 / sum(part**2 / n for part, n in zip(parts, (3, 2, 2), strict=True)))
     half = stats.t.isf(0.025, freedom) * math.sqrt(sum(parts))
     assert estimate.high - estimate.mean == near(half, 0.05)
     assert sum(parts) > 1.3 * parts[0]  # so that leaving the single-task runs out would show
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_single_task_runs_of_the_same_seeds_move_with_the_method(tmp_path: Path, sign: int) -> None:
+    """A seed is a split: what makes it hard for both cancels, what helps one and hurts the other adds up."""
+    noisy = [4 + sign * (a - fmean(a for a, _ in FAMO)) for a, _ in FAMO], [50.0] * 4
+    found = evidence(summary_of(tmp_path, {"ls": LS, "famo": FAMO}, noisy)).methods["famo"]
+    a = fmean(a for a, _ in FAMO)
+    moved = [100 * (own / 4 - a * single / 16) for (own, _), single in zip(FAMO, noisy[0], strict=True)]
+    change = found.changes["a"]
+    assert change.high is not None
+    assert change.high - change.mean == near(stats.t.isf(0.025, 3) * stdev(moved) / 2, 0.06)
+    alone = stats.t.isf(0.025, 3) * 25 * stdev(a for a, _ in FAMO) / 2
+    assert (change.high - change.mean < alone) == (sign > 0)
 
 
 def test_the_difference_is_that_of_the_paired_t_test(found: Evidence) -> None:
@@ -200,12 +215,14 @@ def test_a_value_that_is_not_a_number_is_said_and_not_dropped(tmp_path: Path) ->
     assert indistinct(summary_of(tmp_path / "again", {"ls": LS, "famo": rows}))["ls"] == ("famo",)
 
 
-def test_a_single_task_value_that_may_be_zero_refuses_the_interval(tmp_path: Path) -> None:
-    found = evidence(summary_of(tmp_path, {"ls": LS, "famo": FAMO}, (SINGLE_A, [90.0, -20.0, 50.0, 1.0])))
-    assert found.methods["famo"].changes["b"].why == (
-        "the single-task value of b may be 0 as far as its seeds tell"
-    )
-    assert found.methods["famo"].changes["a"].low is not None
+def test_a_single_task_value_that_is_not_above_zero_on_every_seed_is_left_out(tmp_path: Path) -> None:
+    """Nothing is relative to a value that may be 0, and its ratio would rule delta_m."""
+    summary = summary_of(tmp_path, {"ls": LS, "famo": FAMO}, (SINGLE_A, [90.0, -20.0, 50.0, 1.0]))
+    found = evidence(summary).methods["famo"]
+    assert summary.baseline.left_out == ("b",)
+    assert set(found.changes) == {"a"}
+    assert found.delta_m is not None and found.delta_m.low is not None
+    assert found.delta_m.mean == pytest.approx(found.changes["a"].mean)
 
 
 def test_seeds_that_all_agree_are_no_evidence(tmp_path: Path) -> None:
@@ -237,7 +254,9 @@ def test_a_failed_seed_is_a_seed_less_and_its_partner_is_left_out(tmp_path: Path
 
 
 def test_a_method_that_failed_on_all_seeds_is_named_with_its_reason(tmp_path: Path) -> None:
-    summary = summary_of(tmp_path, {"ls": LS}, planned=("uw", "famo"), failed=[broken("uw", seed) for seed in range(4)])
+    summary = summary_of(
+        tmp_path, {"ls": LS}, planned=("uw", "famo"), failed=[broken("uw", seed) for seed in range(4)]
+    )
     assert evidence(summary).failed == {"uw": "DivergedError: nan"}  # famo has runs to come
 
 

@@ -22,8 +22,8 @@ def changes(samples: Samples, row: MethodSummary) -> dict[str, Estimate]:
     if not samples.usable:
         return {}
     n, places = len(row.runs), {column: k for k, one in enumerate(samples.single) for column in one.columns}
-    both, own, baseline = _parts(samples, row)
-    errors, spreads, others = both.std(dim=0).tolist(), own.var(dim=0).tolist(), baseline.var(dim=0).tolist()
+    both, own, apart = _parts(samples, row)
+    errors, spreads, others = both.std(dim=0).tolist(), own.var(dim=0).tolist(), apart.var(dim=0).tolist()
     found = {}
     for column, metric in enumerate(samples.usable):
         mean = row.changes[metric.name]
@@ -43,10 +43,10 @@ def delta(samples: Samples, row: MethodSummary) -> Estimate | None:
     n, why = len(row.runs), _refused(samples, row, row.delta_m.mean, range(len(samples.single)))
     if why:
         return Estimate(row.delta_m.mean, None, None, n, why)
-    both, own, baseline = _parts(samples, row)
+    both, own, apart = _parts(samples, row)
     groups = [(float(own.mean(dim=1).var()), n)]
     for one in samples.single:
-        part = baseline[:, list(one.columns)].sum(dim=1) / len(samples.usable)
+        part = apart[:, list(one.columns)].sum(dim=1) / len(samples.usable)
         groups.append((float(part.var()), one.n))
     return interval(row.delta_m.mean, float(both.mean(dim=1).std()), _freedom(groups), n)
 
@@ -67,7 +67,7 @@ def interquartile(samples: Samples, row: MethodSummary) -> Estimate | None:
     why = _refused(samples, row, mean, range(len(samples.single)))
     if why:
         return Estimate(mean, None, None, n, why)
-    draws, chunks = [], samples.resampled_baseline.split(_CHUNK)
+    draws, chunks = [], samples.resampled_baseline(row).split(_CHUNK)
     for some, baseline in zip(samples.draws(row).split(_CHUNK), chunks, strict=True):
         drawn = samples.changes(values[None], baseline[:, None]).flatten(1)
         draws.append(middle_mean(drawn, some.repeat_interleave(values.shape[1], dim=1)))
@@ -135,11 +135,12 @@ def improvement(samples: Samples, row: MethodSummary, reference: MethodSummary) 
 
 
 def _parts(samples: Samples, row: MethodSummary) -> tuple[Tensor, Tensor, Tensor]:
-    """Changes in each resample of both groups of runs, of the method's alone, and of the single-task runs alone."""
-    values, baseline = samples.values(row), samples.baseline
-    drawn, other = samples.draws(row) @ values, samples.resampled_baseline
-    mean = values.mean(dim=0)
-    return samples.changes(drawn, other), samples.changes(drawn, baseline), samples.changes(mean, other)
+    """Changes in each resample: of all runs, of those with the method's seeds alone, and of the others alone."""
+    values, baseline, shared = samples.values(row), samples.baseline, samples.together(row)
+    drawn, every = samples.draws(row) @ values, samples.resampled_baseline(row)
+    own = samples.changes(drawn, torch.where(shared, every, baseline))
+    apart = samples.changes(values.mean(dim=0), torch.where(shared, baseline, every))
+    return samples.changes(drawn, every), own, apart
 
 
 def _freedom(groups: Sequence[tuple[float, int]]) -> int:
@@ -159,5 +160,4 @@ def _refused(samples: Samples, row: MethodSummary, mean: float, single: Sequence
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
         return f"one seed of the single-task run of {alone[0]}{more}"
-    crossing = [samples.usable[column].name for column in columns if samples.crossing[column]]
-    return f"the single-task value of {crossing[0]} may be 0 as far as its seeds tell" if crossing else ""
+    return ""

@@ -29,11 +29,13 @@ class SingleTask:
         columns: of `Samples.usable`.
         values: (seeds, columns).
         name: of the task; empty for published constants, which have no spread.
+        seeds: of the runs; empty for published constants.
     """
 
     columns: tuple[int, ...]
     values: Tensor
     name: str
+    seeds: tuple[int, ...]
 
     @property
     def n(self) -> int:
@@ -78,28 +80,34 @@ class Samples:
         """The single-task runs by task; published constants are one seed without a name."""
         if self.summary.baseline.source != "own":
             every = tuple(range(len(self.usable)))
-            return (SingleTask(every, self.baseline[None], ""),) if every else ()
+            return (SingleTask(every, self.baseline[None], "", ()),) if every else ()
         found = []
         for task in self.summary.plan.tasks:
             own = [k for k, metric in enumerate(self.usable) if metric in task.metrics]
             if own:
                 runs = self.summary.baseline_runs[task.name]
-                found.append(SingleTask(tuple(own), _values(runs, [self.usable[k] for k in own]), task.name))
+                values = _values(runs, [self.usable[k] for k in own])
+                found.append(SingleTask(tuple(own), values, task.name, _seeds(runs)))
         return tuple(found)
 
-    @cached_property
-    def resampled_baseline(self) -> Tensor:
-        """Means of the single-task runs in each resample, each task drawn by itself, (resamples, usable)."""
-        parts = [
-            shares(one.n, _FIRST_TASK + k, self.resamples) @ one.values for k, one in enumerate(self.single)
-        ]
-        order = [column for one in self.single for column in one.columns]
-        return torch.cat(parts, dim=1)[:, torch.tensor(order).argsort()]
+    def together(self, row: MethodSummary) -> Tensor:
+        """Which single-task values are of runs with the seeds of a method, whose splits they share, (usable,)."""
+        found = torch.zeros(len(self.usable), dtype=torch.bool)
+        for one in self.single:
+            found[list(one.columns)] = one.seeds == _seeds(row.runs)
+        return found
 
-    @cached_property
-    def crossing(self) -> Tensor:
-        """Which single-task values are not above 0 in some resample, (usable,)."""
-        return ~(self.resampled_baseline.amin(dim=0) > 0)
+    def resampled_baseline(self, row: MethodSummary) -> Tensor:
+        """Means of the single-task runs in each resample for a method, (resamples, usable).
+
+        Runs with the method's seeds are drawn with it, other tasks' each by itself.
+        """
+        found = torch.empty(self.resamples, len(self.usable), dtype=torch.float64)
+        for k, one in enumerate(self.single):
+            shared = one.seeds == _seeds(row.runs)
+            drawn = self.draws(row) if shared else shares(one.n, _FIRST_TASK + k, self.resamples)
+            found[:, list(one.columns)] = drawn @ one.values
+        return found
 
     def values(self, row: MethodSummary) -> Tensor:
         """A method's usable metrics, (seeds, usable)."""
@@ -124,8 +132,8 @@ class Samples:
 
     def draws(self, row: MethodSummary) -> Tensor:
         """How much each seed counts in every resample; methods with the same seeds are drawn together."""
-        seeds = [tuple(run.seed for run in one.runs) for one in self.summary.methods]
-        return shares(len(row.runs), seeds.index(tuple(run.seed for run in row.runs)), self.resamples)
+        seeds = [_seeds(one.runs) for one in self.summary.methods]
+        return shares(len(row.runs), seeds.index(_seeds(row.runs)), self.resamples)
 
     def other_draws(self, row: MethodSummary) -> Tensor:
         """The same, drawn apart from all methods."""
@@ -136,6 +144,10 @@ def not_finite(row: MethodSummary, metrics: Sequence[Metric]) -> str:
     """Which seeds have a metric that is not finite, in words; empty where all are."""
     bad = [run.seed for run in row.runs if not _values([run], metrics).isfinite().all()]
     return f"not finite with seed {', '.join(map(str, bad))}" if bad else ""
+
+
+def _seeds(runs: Sequence[Record]) -> tuple[int, ...]:
+    return tuple(run.seed for run in runs)
 
 
 def _values(runs: Sequence[Record], metrics: Sequence[Metric]) -> Tensor:

@@ -135,7 +135,12 @@ def _own(plan: Plan, runs: Mapping[str, tuple[Record, ...]]) -> Baseline:
         values |= own
         not_learnt |= _not_learnt(task.metrics, found, own)
     absent = [task.name for task in plan.tasks if not runs[task.name]]
-    left_out = tuple(name for name, value in values.items() if value.mean <= 0)
+    left_out = tuple(
+        metric.name
+        for task in plan.tasks
+        for metric in task.metrics
+        if any(_value(run, metric.name) <= 0 for run in runs[task.name])
+    )
     reason = f"no finished single-task run of {_listed(absent)}" if absent else None
     if not reason and len(left_out) == len(plan.metrics):
         reason = "no single-task value is above 0"

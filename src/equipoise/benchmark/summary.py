@@ -79,7 +79,8 @@ class Baseline:
         values: of each metric, where known.
         not_learnt: metrics that do not beat the trivial prediction by 20 %.
         missing: why there is no delta_m; None where there is one.
-        left_out: metrics that delta_m leaves out, since nothing is relative to a value that is not above 0.
+        left_out: metrics that delta_m leaves out, since nothing is relative to a value that may be 0: single-task runs
+            that are not above 0 on every seed.
     """
 
     source: Baselines
