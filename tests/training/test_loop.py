@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -34,6 +34,14 @@ def config(method: str = "ls", **train: Any) -> RunConfig:
 
 def run(where: Path, how: RunConfig, hooks: Hooks | None = None, problem: Toy | None = None) -> Outcome:
     return Trainer(problem or Toy(), how, where / "logs", where / "run.pt", hooks).run()
+
+
+class Whole(NamedTuple):
+    """What a run that was not stopped has left."""
+
+    how: RunConfig
+    where: Path
+    outcome: Outcome
 
 
 def numbers(outcome: Outcome) -> tuple[Any, ...]:
@@ -194,17 +202,22 @@ def test_a_single_task_run_trains_and_measures_its_own_task_only(tmp_path: Path)
     assert numbers(by_position) == numbers(outcome)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.fixture(scope="module")
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """A run of a method that is not stopped, for all the ways to stop it."""
+    where, how = tmp_path_factory.mktemp("whole"), config(request.param)
+    return Whole(how, where, run(where, how))
+
+
+@pytest.mark.parametrize("whole", METHODS, indirect=True)
 @pytest.mark.parametrize("stops", [[1], [8], [13, 3]])
-def test_stopped_and_resumed_is_the_same_run(method: str, stops: list[int], tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", config(method))
+def test_stopped_and_resumed_is_the_same_run(whole: Whole, stops: list[int], tmp_path: Path) -> None:
     for steps in stops:
         with pytest.raises(InterruptedRunError, match=r"Stopped after step \d+ of (16|32)\."):
-            run(tmp_path / "parts", config(method), stop_after(steps))
-    parts = run(tmp_path / "parts", config(method))
-    assert numbers(parts) == numbers(whole)
+            run(tmp_path, whole.how, stop_after(steps))
+    assert numbers(run(tmp_path, whole.how)) == numbers(whole.outcome)
     for name in ("steps.csv", "epochs.csv"):
-        assert rows(tmp_path / "parts/logs" / name) == rows(tmp_path / "whole/logs" / name)
+        assert rows(tmp_path / "logs" / name) == rows(whole.where / "logs" / name)
 
 
 def test_a_run_resumed_after_its_end_gives_the_same_record(tmp_path: Path) -> None:
