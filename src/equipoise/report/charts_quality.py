@@ -43,25 +43,21 @@ def quality(summary: Summary, evidence: Evidence) -> Chart | None:
     scored = all(row.delta_m and math.isfinite(row.delta_m.mean) for row in rows)
     sizes = _sizes(summary, rows, scored=scored)
     look, short = looks(summary), short_labels(summary.plan.methods)
-    heights = {
-        short[row.method]: row.delta_m.mean if scored and row.delta_m else row.mean_rank for row in rows
-    }
+    heights = {short[row.method]: _height(row, scored=scored) for row in rows}
     bars = {short[row.method]: evidence.methods[row.method].delta_m for row in rows if scored}
     keys = {short[row.method]: look[row.method] for row in rows}
-    if any(_SINGLE_TASK in costs for costs in sizes.values()):
+    if any(_SINGLE_TASK in found for found in sizes.values()):
         heights[_SINGLE_TASK], keys[_SINGLE_TASK] = 0.0, Look(INK, "s", "-")
     up = "mean change Δm (%)" if scored else "mean rank"
     lines = [reference_line(0, vertical=False)] if scored else []
     across = _across([value for found in sizes.values() for value in found.values()])
-    panels = []
-    for what, found in sizes.items():
-        traces = tuple(
-            _mark(label, (found[label], heights[label]), look, bars.get(label))
-            for label, look in keys.items()
+    panels = tuple(
+        Panel(
+            tuple(_mark(label, (x[label], heights[label]), keys[label], bars.get(label)) for label in keys),
+            layout(400, axis(what, **across), axis(f"{up}   better ↓"), shapes=lines),
         )
-        panels.append(
-            Panel(traces, layout(400, axis(what, **across), axis(f"{up}   better ↓"), shapes=lines))
-        )
+        for what, x in sizes.items()
+    )
     body = (
         (label, *(number(found[label], 2) for found in sizes.values()), number(heights[label], 2))
         for label in keys
@@ -69,7 +65,11 @@ def quality(summary: Summary, evidence: Evidence) -> Chart | None:
     table = numbers("quality", "Cost and quality", ("method", *sizes, up), body)
     caption = _caption(summary, alone=_SINGLE_TASK in keys, passes=len(sizes) > 1)
     alt = f"A mark for each of {len(rows)} methods: {' and '.join(sizes)} across, the quality upwards."
-    return Chart("quality", "Cost against quality", caption, alt, tuple(panels), table, keys)
+    return Chart("quality", "Cost against quality", caption, alt, panels, table, keys)
+
+
+def _height(row: MethodSummary, *, scored: bool) -> float:
+    return row.delta_m.mean if scored and row.delta_m else row.mean_rank
 
 
 def _sizes(summary: Summary, rows: Sequence[MethodSummary], *, scored: bool) -> dict[str, Sizes]:
