@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from equipoise.benchmark.plan import PlanError
 from equipoise.benchmark.power import (
-    Noise,
+    PairedNoise,
     asked,
     difference_seen,
     noises_of,
@@ -55,7 +55,7 @@ def test_the_noise_is_that_of_a_run_directory(tmp_path: Path) -> None:
         methods=("ls", "uw", "famo", "nashmtl"), seeds=4, epochs=1, steps=1, problem="toy", preset="paper"
     )
     write_run_directory(tmp_path, shape, many_tasks(3))
-    typical, top = noises_of(tmp_path)
+    typical, top = noises_of(tmp_path, "toy")
     assert 0 < typical.std <= top.std
     assert typical.source == f"the median of 3 methods in {tmp_path}"
     assert "the noisiest method" in top.source
@@ -65,15 +65,17 @@ def test_a_directory_without_differences_is_refused(tmp_path: Path) -> None:
     shape = Shape(methods=("uw", "famo"), seeds=3, epochs=1, steps=1, problem="toy")
     write_run_directory(tmp_path, shape, many_tasks(2))
     with pytest.raises(RunDirectoryError, match="`like` should hold `ls` and another method .* by --noise"):
-        noises_of(tmp_path)
+        noises_of(tmp_path, "toy")
+    with pytest.raises(RunDirectoryError, match="`like` should hold runs of qm9.* Found runs of toy in"):
+        noises_of(tmp_path, "qm9")
 
 
 def test_the_sentence_says_what_it_rests_on() -> None:
-    (line,) = power_lines(-0.5, 1, [Noise(1.0, "as you gave it")])
+    (line,) = power_lines(-0.5, 1, [PairedNoise(1.0, "as you gave it")])
     assert line.startswith("To see a difference of 0.5 points of delta_m to ls takes 34 seeds")
     assert "1 points (as you gave it)" in line
     assert line.endswith("Holm's correction for 1 comparison.")
-    assert "more than 10000 seeds" in power_lines(1e-4, 3, [Noise(1.0, "x")])[0]
+    assert "more than 10000 seeds" in power_lines(1e-4, 3, [PairedNoise(1.0, "x")])[0]
 
 
 @pytest.mark.parametrize(

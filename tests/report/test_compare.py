@@ -48,7 +48,7 @@ def test_differences_are_paired_over_the_seeds_and_corrected(tmp_path: Path) -> 
     found = beside(first, [other])
     (side,) = found.sides
     assert [(one.method, one.word) for one in side.methods] == [
-        ("ls", "tie"),
+        ("ls", "unknown"),
         ("famo", "better"),
         ("uw", "tie"),
     ]
@@ -71,11 +71,57 @@ def test_differences_are_paired_over_the_seeds_and_corrected(tmp_path: Path) -> 
     assert scores[0] is not None
     assert scores[1] is not None
     assert side.methods[1].delta_m.mean == pytest.approx(scores[1].mean - scores[0].mean)
-    p = [one.p_holm for one in side.methods]
-    assert p[0] == 1.0
-    assert p[1] is not None
-    assert p[1] < 0.05
+    famo, uw = (one.p_holm for one in side.methods[1:])
+    assert side.methods[0].same and side.methods[0].p_holm is None  # no test, so two are corrected for
+    assert famo is not None and uw is not None and famo < 0.05
+    others = [_shared_scores(first, path, "famo") for path in (other, first)]
+    assert famo == pytest.approx(2 * float(stats.ttest_rel(*others).pvalue))
     assert found.plans == {"options.molecules": ("4000", "500")}
+
+
+def _shared_scores(first: Path, path: Path, method: str) -> list[float]:
+    """delta_m of each seed of a run, by the single-task values of the first run; higher metrics are better."""
+    single: dict[str, list[float]] = {}
+    for record in read_records(first):
+        for name, value in record.metrics["test"].items() if record.task else ():
+            single.setdefault(name, []).append(value)
+    means = {name: statistics.fmean(values) for name, values in single.items()}
+    rows = [record.metrics["test"] for record in read_records(path) if record.method == method]
+    return [statistics.fmean(100 * (one - row[name]) / one for name, one in means.items()) for row in rows]
+
+
+@pytest.mark.parametrize("factor", [1.3, 0.6])
+def test_other_single_task_networks_are_no_difference_of_the_methods(tmp_path: Path, factor: float) -> None:
+    """Methods that are as good in both runs, beside single-task networks that are not."""
+    first, other = pair(tmp_path, steady)
+    (before,) = beside(first, [other]).sides
+
+    def apart(record: Record, name: str, value: float) -> float:
+        return value * (factor + 0.01 * record.seed) if record.task else value
+
+    change_tests(other, apart)
+    found = beside(first, [other])
+    (after,) = found.sides
+    assert [one.word for one in after.methods] == ["unknown", "better", "tie"]
+    assert after.methods == before.methods
+    mine, theirs = (summary.methods[0].delta_m for summary in (found.summary, after.summary))
+    assert mine is not None and theirs is not None and abs(mine.mean - theirs.mean) > 10
+    html = write_comparison(first, [other]).read_text()
+    assert "relative to the single-task networks of adam, so that these cancel" in html
+
+
+def test_equal_differences_of_few_seeds_are_no_test(tmp_path: Path) -> None:
+    """Accuracies of small test sets are multiples of a step: t would be infinite and p = 0."""
+    first, other = pair(tmp_path, steady)
+
+    def to(level: float) -> Change:
+        return lambda record, _, value: value if record.task else level
+
+    for path, level in ((first, 0.7), (other, 0.72)):
+        change_tests(path, to(level))
+    (side,) = beside(first, [other]).sides
+    assert {(one.word, one.p_holm, one.same) for one in side.methods} == {("unknown", None, False)}
+    assert "every seed has the same difference" in write_comparison(first, [other]).read_text()
 
 
 def test_the_page_says_it_and_lies_beside_the_first_report(tmp_path: Path) -> None:
@@ -83,7 +129,8 @@ def test_the_page_says_it_and_lies_beside_the_first_report(tmp_path: Path) -> No
     lead, result = said(beside(first, [other]))
     assert lead == "The plans differ in options.molecules."
     assert result == (
-        "sgd against adam, 3 common methods by Δm; better: famo; worse: none; cannot be told apart: ls and uw."
+        "sgd against adam, 3 common methods by Δm; better: famo; worse: none; cannot be told apart: uw; "
+        "the same runs: ls."
     )
     target = write_comparison(first, [other])
     assert target == first / "compare-sgd.html"
@@ -101,7 +148,7 @@ def test_the_command_says_where_the_page_is(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
     assert "sgd against adam" in text
-    assert "again against adam, 3 common methods by Δm; better: none; worse: none" in text
+    assert "worse: none; cannot be told apart: none; the same runs: ls, famo and uw." in text
     assert "compare-sgd-again.html" in text.replace("- ", "-")
     assert (first / "compare-sgd-again.html").is_file()
 
@@ -123,9 +170,10 @@ def test_seeds_that_do_not_pair_have_no_interval_and_no_verdict(tmp_path: Path) 
 def test_without_single_task_runs_metrics_are_still_compared(tmp_path: Path) -> None:
     shape = dataclasses.replace(SHAPE, baselines="none")
     paths = [write_run_directory(tmp_path / name, shape, many_tasks(2)) for name in ("a", "b")]
+    change_tests(paths[1], steady)
     (side,) = beside(paths[0], paths[1:]).sides
     assert {one.word for one in side.methods} == {"unknown"}
-    assert side.methods[0].metrics["f1_0"].low is not None
+    assert side.methods[1].metrics["f1_0"].low is not None
     html = write_comparison(paths[0], paths[1:]).read_text()
     assert "No Δm in a: single-task networks were not asked for." in html
 

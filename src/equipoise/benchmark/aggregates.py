@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from equipoise.training.comparison import ONE_SEED
+
 from .bootstrap import freedom_of, interval
 from .estimates import Estimate
 from .samples import Samples, not_finite
 from .summary import MethodSummary
 
-ONE_SEED = "one seed, which says nothing about its spread"
 _CHUNK = 1000  # resamples at a time
 
 

@@ -9,9 +9,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from equipoise.training.comparison import critical
+from equipoise.training.comparison import LEVEL, critical
 
-from .estimates import LEVEL, Estimate
+from .estimates import Estimate
 
 RESAMPLES = 10_000
 FEWER = 2_000  # where there are many metrics; the standard error is then known to 2 % instead of 1 %
@@ -88,4 +88,4 @@ def freedom_of(parts: Sequence[tuple[float, int]]) -> int:
 
 @cache
 def _quantile(freedom: int) -> float:
-    return critical(1 - LEVEL, freedom)
+    return critical(LEVEL, freedom)

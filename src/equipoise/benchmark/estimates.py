@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-LEVEL = 0.95
-Verdict = Literal["better", "worse", "tie", "unknown"]
+from equipoise.training.comparison import Comparison, Verdict
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,14 @@ class Estimate:
     n: int
     why: str = ""
 
+    @classmethod
+    def of(cls, comparison: Comparison) -> Estimate:
+        """The mean of a paired comparison, with the interval of its test."""
+        mean, half, n = comparison.mean, comparison.half, comparison.n
+        if comparison.why:
+            return cls(mean, None, None, n, comparison.why)
+        return cls(mean, mean - half, mean + half, n)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -37,8 +43,9 @@ class Difference:
         estimate: the mean difference, with the interval of the paired t test.
         p: two-sided p-value of the paired t test; 1 where there is none.
         p_holm: p after Holm's correction over all methods of the table.
-        visible: the smallest observed difference that would have been called real, after that correction; a true one of
-            that size is missed half of the time, see `power.difference_seen` for one that is not; None if unknown.
+        visible: the smallest observed difference that would have been called real, at its step of that correction; a
+            true one of that size is missed half of the time, see `power.difference_seen` for one that is not; None if
+            unknown.
         improvement: probability of improvement over the reference, between 0 and 1.
         verdict: "better" or "worse" where `p_holm` is below 0.05, else "tie"; "unknown" where there is no test.
     """

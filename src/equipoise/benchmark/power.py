@@ -9,7 +9,7 @@ from statistics import median, stdev
 
 import torch
 
-from equipoise.training.comparison import critical
+from equipoise.training.comparison import LEVEL, critical
 
 from .evidence import REFERENCE
 from .plan import PlanError
@@ -17,14 +17,13 @@ from .records import Plan, RunDirectoryError
 from .samples import Samples
 from .statistics import summarise
 
-LEVEL = 0.05
 POWER = 0.8
 _MOST_SEEDS = 10_000
 _POINTS = 4001  # of the integral over the estimated spread
 
 
 @dataclass(frozen=True)
-class Noise:
+class PairedNoise:
     """How much the difference of a method and `ls` varies from seed to seed.
 
     Args:
@@ -36,13 +35,22 @@ class Noise:
     source: str
 
 
-def noises_of(directory: Path) -> list[Noise]:
+def noises_of(directory: Path, problem: str) -> list[PairedNoise]:
     """The noise of the differences to `ls` in a run directory: of the median method, and of the noisiest.
+
+    Args:
+        directory: of runs.
+        problem: that they should be of.
 
     Raises:
         RunDirectoryError: where there is nothing to learn it from; says what is missing.
     """
     summary = summarise(directory)
+    if summary.plan.problem != problem:
+        raise RunDirectoryError(
+            f"`like` should hold runs of {problem}: the noise of another problem says nothing about it. Found runs of "
+            f"{summary.plan.problem} in {directory}; give the standard deviation of the differences by --noise."
+        )
     samples = Samples(summary)
     reference = next((row for row in summary.methods if row.method == REFERENCE), None)
     theirs = samples.scores(reference) if reference else {}
@@ -59,10 +67,10 @@ def noises_of(directory: Path) -> list[Noise]:
         )
     top = max(found, key=lambda method: found[method])
     if len(found) == 1:
-        return [Noise(found[top], f"{top} in {directory}")]
+        return [PairedNoise(found[top], f"{top} in {directory}")]
     return [
-        Noise(median(found.values()), f"the median of {len(found)} methods in {directory}"),
-        Noise(found[top], f"{top}, the noisiest method in {directory}"),
+        PairedNoise(median(found.values()), f"the median of {len(found)} methods in {directory}"),
+        PairedNoise(found[top], f"{top}, the noisiest method in {directory}"),
     ]
 
 
@@ -160,7 +168,13 @@ def asked(
         raise PlanError(
             f"`methods` should hold {REFERENCE} and another one, to be compared. Found {', '.join(plan.methods)}."
         )
-    noises = [Noise(noise, "as given")] if noise is not None else noises_of(like) if like else []
+    noises = (
+        [PairedNoise(noise, "as given")]
+        if noise is not None
+        else noises_of(like, plan.problem)
+        if like
+        else []
+    )
     try:
         return power_lines(difference, others, noises, seeds=len(plan.seeds))
     except ValueError as error:
@@ -187,7 +201,9 @@ def difference_seen(std: float, seeds: int, tests: int) -> float:
     return high
 
 
-def power_lines(difference: float, methods: int, noises: list[Noise], seeds: int | None = None) -> list[str]:
+def power_lines(
+    difference: float, methods: int, noises: list[PairedNoise], seeds: int | None = None
+) -> list[str]:
     """How many seeds it takes to see a difference of delta_m to `ls`, a sentence for each noise.
 
     Args:

@@ -10,10 +10,9 @@ from statistics import fmean
 
 import torch
 
-from equipoise.training.comparison import holm
+from equipoise.training.comparison import LEVEL, holm
 from equipoise.training.metrics import mean_rank
 
-LEVEL = 0.05
 _EXACT = 50  # blocks; above, the normal approximation is taken
 
 

@@ -23,9 +23,8 @@ from .wording import counted, listed, number, short_labels, small, with_interval
 
 _PAIRED = (
     "Differences are the other run minus the first one, paired over the seeds that both have, with the 95 % interval "
-    "of the paired t test; negative is better. p after Holm's correction over the common methods; a tie is what is not "
-    "below 0.05, unknown what could not be tested. Δm is relative to the single-task networks of each run: where these "
-    "differ, look at the metrics."
+    "of the paired t test; negative is better. p after Holm's correction over the common methods that were tested; a "
+    "tie is what is not below 0.05, unknown what could not be tested."
 )
 
 
@@ -80,9 +79,11 @@ def _result(side: Side, name: str) -> str:
     words = {
         word: [one.method for one in side.methods if one.word == word] for word in ("better", "worse", "tie")
     }
-    untested = [one.method for one in side.methods if one.word == "unknown"]
+    same = [one.method for one in side.methods if one.same]
+    untested = [one.method for one in side.methods if one.word == "unknown" and not one.same]
     parts = [f"better: {listed(words['better'])}", f"worse: {listed(words['worse'])}"]
     parts.append(f"cannot be told apart: {listed(words['tie'])}")
+    parts += [f"the same runs: {listed(same)}"] * bool(same)
     parts += [f"not tested: {listed(untested)}"] * bool(untested)
     count = counted(len(side.methods), "common method")
     return f"{side.name} against {name}, {count} by Δm; {'; '.join(parts)}."
@@ -98,7 +99,7 @@ def _table(found: Beside, side: Side, place: int) -> Table:
             Cell(with_spread(theirs[one.method].delta_m, 1, sign=True)),
             Cell(with_interval(one.delta_m, 2, sign=True)),
             Cell("–" if one.p_holm is None else small(one.p_holm)),
-            Cell(one.word),
+            Cell("the same runs" if one.same else one.word),
             Cell(str(one.delta_m.n if one.delta_m else 0)),
         )
         for one in side.methods
@@ -116,7 +117,16 @@ def _table(found: Beside, side: Side, place: int) -> Table:
     missing = [
         text for text in (_no_delta(found.name, found.summary), _no_delta(side.name, side.summary)) if text
     ]
-    notes = (_PAIRED, *(f"No interval: {reason}." for reason in reasons), *missing)
+    shared = (
+        f"Both sides of a difference are relative to the single-task networks of {found.name}, so that these cancel. "
+        "The two columns of Δm are relative to those of each run, so their difference may be another one."
+    )
+    notes = (
+        _PAIRED,
+        *([] if found.summary.baseline.missing else [shared]),
+        *(f"No interval: {reason}." for reason in reasons),
+        *missing,
+    )
     return Table(f"compare-{place}", f"{side.name} against {found.name}", header, rows, notes)
 
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from equipoise.benchmark.belonging import flat
-from equipoise.benchmark.evidence import LEVEL, Estimate
+from equipoise.benchmark.evidence import Estimate
 from equipoise.benchmark.records import Plan, RunDirectoryError
 from equipoise.benchmark.samples import Samples
 from equipoise.benchmark.statistics import summarise
 from equipoise.benchmark.summary import MethodSummary, Summary
-from equipoise.training.comparison import compared, holm
+from equipoise.training.comparison import NO_SEED, SAME, Verdict, judged, paired
 from equipoise.training.task import Metric
-
-Word = Literal["better", "worse", "tie", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class MethodDifference:
 
     Args:
         method: label.
-        delta_m: difference in points, paired over the common seeds; None where a run has no delta_m.
+        delta_m: difference in points, paired over the common seeds, both sides relative to the single-task networks of
+            the first run; None where that has none.
         p_holm: p-value of the paired t test after Holm's correction over the common methods; None without a test.
         word: "better" or "worse" where `p_holm` is below 0.05, else "tie"; "unknown" where there is no test.
         metrics: metric -> relative change in percent, paired, signed so that lower is better.
@@ -38,8 +37,13 @@ class MethodDifference:
     method: str
     delta_m: Estimate | None
     p_holm: float | None
-    word: Word
+    word: Verdict
     metrics: Mapping[str, Estimate]
+
+    @property
+    def same(self) -> bool:
+        """Whether both sides are the same runs."""
+        return self.delta_m is not None and self.delta_m.why == SAME
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,9 @@ def beside(directory: Path, others: Sequence[Path]) -> Beside:
 
     With the seeds s in both runs, the difference of delta_m is mean_s(other_s - first_s), and of a metric
     100 mean_s(other_s - first_s) / |mean_s first_s|, turned round where higher is better; both with the interval of
-    the paired t test.
+    the paired t test. Both delta_m are relative to the mean single-task values of the first run, so that these are the
+    same numbers on both sides: relative to each run's own, a difference of single-task networks would count as one of
+    the method, and their spread, which no seed pairs, would not be seen.
 
     Args:
         directory: that the other ones are compared with.
@@ -112,23 +118,18 @@ def _side(first: Summary, name: str, other: Summary, path: Path) -> Side:
             f"{path} should have a method in common with the first run, with finished runs in both. Found "
             f"{', '.join(theirs) or 'none finished'} there, {here} in the first one."
         )
-    scores = _delta_scores(first, other)
-    tests = {row.method: _paired(scores[1].get(row.method), scores[0].get(row.method)) for row in common}
-    known = {method: p for method, (_, p) in tests.items() if p is not None}
-    corrected = dict(zip(known, holm(list(known.values())), strict=True))
+    scores = [(_scores(first, theirs[row.method]), _scores(first, row)) for row in common]
+    family = judged([paired(*sides) for sides in scores])
     found = tuple(
         MethodDifference(
             row.method,
-            tests[row.method][0],
-            corrected.get(row.method),
-            _word(tests[row.method][0], corrected.get(row.method)),
-            {
-                metric.name: _relative(row, theirs[row.method], metric)
-                for metric in first.plan.metrics
-            },
+            _estimate(*sides),
+            None if one.test.why else one.p,
+            one.verdict,
+            {metric.name: _relative(row, theirs[row.method], metric) for metric in first.plan.metrics},
         )
-        for row in common
-    )  # fmt: skip
+        for row, sides, one in zip(common, scores, family, strict=True)
+    )
     return Side(name, other, found)
 
 
@@ -147,14 +148,13 @@ def _check(first: Plan, other: Plan, path: Path) -> None:
         )
 
 
-def _delta_scores(first: Summary, other: Summary) -> list[dict[str, dict[int, float]]]:
-    """For each run method -> seed -> delta_m; empty where there is none."""
-    if any(summary.baseline.missing or summary.baseline.source == "none" for summary in (first, other)):
-        return [{}, {}]
-    return [
-        {row.method: dict(Samples(summary).scores(row)) for row in summary.methods}
-        for summary in (first, other)
-    ]
+def _scores(first: Summary, row: MethodSummary) -> dict[int, float]:
+    """Seed -> delta_m of a row of either run, by the first run's single-task values; empty where that has none."""
+    if first.baseline.missing or first.baseline.source == "none":
+        return {}
+    samples = Samples(first)
+    scores = samples.changes(samples.values(row), samples.baseline).mean(dim=1)
+    return dict(zip([run.seed for run in row.runs], scores.tolist(), strict=True))
 
 
 def _relative(first: MethodSummary, other: MethodSummary, metric: Metric) -> Estimate:
@@ -168,32 +168,17 @@ def _relative(first: MethodSummary, other: MethodSummary, metric: Metric) -> Est
         return Estimate(math.nan, None, None, len(common), "the value of the first run is 0 or not a number")
     factor = (-100 if metric.higher_is_better else 100) / size
     scaled = [{seed: factor * value for seed, value in values.items()} for values in (theirs, mine)]
-    return _paired(*scaled)[0] or Estimate(math.nan, None, None, 0)
+    return _estimate(*scaled) or Estimate(math.nan, None, None, 0)
 
 
-def _paired(
-    other: Mapping[int, float] | None, first: Mapping[int, float] | None
-) -> tuple[Estimate | None, float | None]:
-    """Other minus first over the common seeds with interval and p-value; without them where there is no test."""
+def _estimate(other: Mapping[int, float], first: Mapping[int, float]) -> Estimate | None:
+    """Other minus first with the interval of the paired test; None where a side has nothing."""
     if not other or not first:
-        return None, None
-    common = [seed for seed in first if seed in other]
-    mine, theirs = [other[seed] for seed in common], [first[seed] for seed in common]
-    if not all(map(math.isfinite, [*other.values(), *first.values()])):
-        return Estimate(math.nan, None, None, len(common), "a value is not finite"), None
-    if len(common) < 2:
-        why = "one seed in common" if common else "no seed in common"
-        return Estimate(fmean(other.values()) - fmean(first.values()), None, None, len(common), why), None
-    test = compared(mine, theirs)
-    return Estimate(test.mean, test.mean - test.half, test.mean + test.half, len(common)), test.p
-
-
-def _word(estimate: Estimate | None, p: float | None) -> Word:
-    if estimate is None or p is None:
-        return "unknown"
-    if not p < 1 - LEVEL:
-        return "tie"
-    return "better" if estimate.mean < 0 else "worse"
+        return None
+    estimate = Estimate.of(paired(other, first))
+    if estimate.why == NO_SEED:  # each mean is known, but nothing of how they differ
+        return replace(estimate, mean=fmean(other.values()) - fmean(first.values()))
+    return estimate
 
 
 def _plans(plans: Sequence[Plan]) -> dict[str, tuple[str, ...]]:

@@ -6,8 +6,9 @@ import math
 from statistics import fmean
 from typing import Any
 
-from equipoise.benchmark.ranks import LEVEL, RankTest, rank_test
+from equipoise.benchmark.ranks import RankTest, rank_test
 from equipoise.benchmark.summary import Summary
+from equipoise.training.comparison import LEVEL
 
 from .style import INK, LINE, Canvas, Plot, looks
 from .wording import counted, listed, short_labels, small
