@@ -36,7 +36,7 @@ from equipoise.search.ranking import score_of
 from equipoise.search.retrain import Retrained, append_retrained, read_retrained
 from equipoise.search.run import Found, epochs_of, search
 from equipoise.task_show import showing_tasks
-from equipoise.training.comparison import Comparison, compared, holm
+from equipoise.training.comparison import holm, paired
 from equipoise.training.config import RunConfig
 from equipoise.training.problem import description
 
@@ -115,11 +115,8 @@ def row(
     name: str, cost: float, own: dict[int, float | None], other: dict[int, float | None]
 ) -> dict[str, Any]:
     """A row of the table; p is filled in later."""
-    pairs = [(own[s], other[s]) for s in own if own[s] is not None and other.get(s) is not None]
-    scores = [score for score in own.values() if score is not None]
-    difference = (
-        compared(*map(list, zip(*pairs, strict=True))) if pairs else Comparison(math.nan, math.inf, 0)
-    )
+    known, theirs = ({s: score for s, score in one.items() if score is not None} for one in (own, other))
+    scores, difference = list(known.values()), paired(known, theirs)
     return {
         "row": name,
         "trainings": cost,
@@ -128,11 +125,12 @@ def row(
         "difference": difference.mean,
         "half": difference.half,
         "p": difference.p,
+        "untested": difference.why,
     }
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    tested = [one for one in rows if math.isfinite(one["half"]) and one["half"] > 0]
+    tested = [one for one in rows if not one["untested"]]
     corrected = iter(holm([one["p"] for one in tested]))
     lines = [
         "| what | trainings before | test delta_m, points | against uniform | p (Holm) |",

@@ -58,7 +58,8 @@ def test_each_variant_is_compared_with_uniform_weights_of_the_same_seed() -> Non
     first, second = gains(one)
     assert (first.variant, first.other, second.variant) == ("constant", "uniform", "schedule")
     assert first.difference == compared([4.0, 5.2, 5.9], [5.0, 6.0, 7.0])
-    assert first.p == pytest.approx(2 * first.difference.p) and first.clear and not second.clear
+    assert first.judged.p == pytest.approx(2 * first.difference.p)
+    assert first.judged.clear and not second.judged.clear
 
 
 def test_restarts_are_compared_as_the_best_by_validation() -> None:
@@ -69,18 +70,33 @@ def test_restarts_are_compared_as_the_best_by_validation() -> None:
 
 
 def test_the_verdict_calls_a_tie_a_tie() -> None:
-    told = sentences(PLAN, found(uniform=[5.0, 6.0, 7.0], constant=[4.0, 5.2, 5.9], schedule=[5.1, 5.9, 7.0]))
+    one = found(uniform=[5.0, 6.0, 7.0], constant=[4.0, 5.2, 5.9], schedule=[5.1, 5.9, 7.0])
+    told = sentences(PLAN, one)
     assert told[0] == "Best member: low 0.3, high 0.7."
     assert told[1].startswith(
         "The search trained for 8 epochs on 70 % of the training part: as much as 1.4 runs"
     )
     assert "constant weights against uniform, 3 seeds: -0.97 ± 0.38 of delta_m, points" in told[2]
     assert told[2].endswith(": better.")
-    assert told[3].endswith(": no clear difference; an observed one of 0.36 would have been.")
+    clear = float(stats.t.ppf(0.975, 2)) * gains(one)[1].difference.error  # at the last of Holm's steps
+    assert told[3].endswith(f": no clear difference; an observed one of {clear:.2f} would have been.")
     worse = sentences(PLAN, found(uniform=[5.0, 6.0, 7.0], constant=[6.0, 7.1, 7.9]))
     assert worse[-1].endswith(": worse.")
     alone = sentences(PLAN, found(uniform=[5.0], constant=[6.0]))
     assert alone[-1] == "constant weights against uniform: +1.00 with one seed, which tells nothing."
+
+
+def test_networks_that_differ_by_the_same_on_every_seed_are_not_tested() -> None:
+    """The spread of two equal differences is 0, and p would be 0; equal scores are no tie that could be seen."""
+    told = sentences(PLAN, found(uniform=[5.0, 6.0], constant=[4.0, 5.0], schedule=[5.0, 6.0]))
+    assert told[2] == (
+        "constant weights against uniform, 2 seeds: -1.00, but every seed has the same difference, so there is no "
+        "spread to judge it by."
+    )
+    assert told[3] == "schedule weights against uniform, 2 seeds: the same runs: equal scores on every seed."
+    one = found(uniform=[5.0, 6.0, 7.0], constant=[4.0, 5.2, 5.9], schedule=[5.0, 6.0, 7.0])
+    first, same = gains(one)
+    assert first.judged.p == first.difference.p and same.judged.verdict == "unknown"
 
 
 def test_what_diverged_is_named_and_left_out_of_the_pairs() -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from equipoise.training.comparison import Comparison, compared, holm
+from equipoise.training.comparison import ONE_SEED, SAME, Comparison, Judged, judged, paired
 
 from .generations import Result, best_of
 from .plan import SearchPlan
@@ -14,8 +13,6 @@ from .ranking import WORDS
 from .retrain import Retrained, Schedule
 from .run import Found, epochs_of
 from .weights import uniform
-
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -25,49 +22,46 @@ class Gain:
     Args:
         variant: that is compared, such as "constant".
         other: what it is compared with: "uniform", or "uniform with restarts".
-        difference: of their test scores, below 0 if the variant is better.
-        p: of the difference, after Holm's correction for all gains of the search.
-        left_out: seeds of which one of the two networks diverged.
-        tests: gains that Holm's correction is over.
+        judged: the difference of their test scores, below 0 if the variant is better, among all gains of the search;
+            over the seeds of which both networks ended well.
     """
 
     variant: str
     other: str
-    difference: Comparison
-    p: float
-    left_out: int
-    tests: int = 1
+    judged: Judged[Comparison]
 
     @property
-    def clear(self) -> bool:
-        """Whether the difference is one at the level of 5 %."""
-        return self.p < _LEVEL
+    def difference(self) -> Comparison:
+        """Of their test scores, by itself."""
+        return self.judged.test
 
 
 def gains(found: Found) -> list[Gain]:
     """Each variant against uniform weights of the same seed, and against the best of those and all restarts."""
     scores = _scores(found.retrained)
     plain = scores.get("uniform", {})
-    others: dict[str, dict[int, float | None]] = {"uniform": plain}
+    others: dict[str, dict[int, float]] = {"uniform": plain}
     restarts = [one for one in found.retrained if one.variant == "restart"]
     if restarts:
         own = [one for one in found.retrained if one.variant == "uniform"]
-        others["uniform with restarts"] = {one.seed: _selected([one, *restarts]) for one in own}
-    pairs = []
-    for variant in found.variants:
-        for other, given in others.items() if variant != "uniform" else ():
-            seeds = [s for s in given if scores[variant].get(s) is not None and given[s] is not None]
-            if seeds:
-                a, b = ([table[s] for s in seeds] for table in (scores[variant], given))
-                pairs.append((variant, other, compared(a, b), len(given) - len(seeds)))  # type: ignore[arg-type]
-    corrected = holm([comparison.p for _, _, comparison, _ in pairs])
-    return [Gain(*pair[:3], p, pair[3], len(pairs)) for pair, p in zip(pairs, corrected, strict=True)]
+        selected = {one.seed: _selected([one, *restarts]) for one in own}
+        others["uniform with restarts"] = {s: score for s, score in selected.items() if score is not None}
+    pairs = [
+        (variant, other, paired(scores.get(variant, {}), given))
+        for variant in found.variants
+        for other, given in (others.items() if variant != "uniform" else ())
+    ]
+    pairs = [pair for pair in pairs if pair[2].n]
+    family = judged([comparison for _, _, comparison in pairs])
+    return [Gain(variant, other, one) for (variant, other, _), one in zip(pairs, family, strict=True)]
 
 
-def _scores(retrained: Sequence[Retrained]) -> dict[str, dict[int, float | None]]:
-    found: dict[str, dict[int, float | None]] = {}
+def _scores(retrained: Sequence[Retrained]) -> dict[str, dict[int, float]]:
+    """Variant -> seed -> score, of the networks that ended well."""
+    found: dict[str, dict[int, float]] = {}
     for one in retrained:
-        found.setdefault(one.variant, {})[one.seed] = one.score
+        if one.score is not None:
+            found.setdefault(one.variant, {})[one.seed] = one.score
     return found
 
 
@@ -108,18 +102,19 @@ def _of_the_search(plan: SearchPlan, history: Sequence[Sequence[Result]]) -> lis
 
 
 def _of_a_gain(plan: SearchPlan, gain: Gain) -> str:
-    what = f"{gain.variant} weights against {gain.other}"
-    if math.isinf(gain.difference.half):
-        return f"{what}: {gain.difference.mean:+.2f} with one seed, which tells nothing."
-    seeds = plan.seeds - gain.left_out
-    if gain.clear:
-        verdict = "better" if gain.difference.mean < 0 else "worse"
-    else:
-        visible = gain.difference.visible(_LEVEL / gain.tests)
-        verdict = f"no clear difference; an observed one of {visible:.2f} would have been"
+    what, difference = f"{gain.variant} weights against {gain.other}", gain.difference
+    if difference.why == ONE_SEED:
+        return f"{what}: {difference.mean:+.2f} with one seed, which tells nothing."
+    what = f"{what}, {difference.n} seeds"
+    if difference.why:
+        said = "" if difference.why == SAME else f"{difference.mean:+.2f}, but "
+        return f"{what}: {said}{difference.why}."
+    verdict: str = gain.judged.verdict
+    if not gain.judged.clear:
+        verdict = f"no clear difference; an observed one of {gain.judged.visible:.2f} would have been"
     return (
-        f"{what}, {seeds} seeds: {gain.difference.mean:+.2f} ± {gain.difference.half:.2f} of {WORDS[plan.rank]} on the "
-        f"test part (paired 95 % interval; lower is better; p = {gain.p:.2g} after Holm's correction): {verdict}."
+        f"{what}: {difference.mean:+.2f} ± {difference.half:.2f} of {WORDS[plan.rank]} on the test part (paired 95 % "
+        f"interval; lower is better; p = {gain.judged.p:.2g} after Holm's correction): {verdict}."
     )
 
 
