@@ -80,6 +80,20 @@ def test_another_plan_is_refused_and_says_what_differs(tmp_path: Path) -> None:
     assert (tmp_path / "records.jsonl").read_bytes() == content
 
 
+def test_more_seeds_and_methods_go_on_in_the_same_directory(tmp_path: Path) -> None:
+    """What was run is not run again, and the plan is the new one; fewer are another plan."""
+    before = go(toy_plan(), tmp_path)
+    shown = Shown()
+    more = toy_plan(seeds=(0, 1), methods=("rlw", "ls", "uw"))
+    records = go(more, tmp_path, shown, resume=True)
+    assert len(shown.starts) == len(records) - len(before) > 0
+    assert read_plan(tmp_path).seeds == (0, 1) and "rlw" in read_plan(tmp_path).methods
+    whole = go(more, tmp_path / "at-once")
+    assert results(records) == results(whole)
+    with pytest.raises(RunDirectoryError, match=r"seeds: 0, 1 -> 0\n"):
+        go(toy_plan(methods=("rlw", "ls", "uw")), tmp_path, resume=True)
+
+
 def test_a_directory_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(

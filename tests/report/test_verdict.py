@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from equipoise.benchmark.estimates import Estimate, Evidence, MethodEvidence
 from equipoise.benchmark.evidence import evidence, indistinct
 from equipoise.benchmark.statistics import summarise
 from equipoise.benchmark.summary import Baseline, Spread, Summary
+from equipoise.report import verdict as verdicts
 from equipoise.report.verdict import verdict
 from report.run_directory import Shape, write_run_directory
 
@@ -115,7 +117,8 @@ def test_without_any_difference_that_is_said_once(base: Summary) -> None:
     values = [(5.0, 6.0, 4.0, 7.0, 3.0), (4.9, 4.0, 6.1, 5.0, 5.5), (5.2, 3.1, 6.0, 4.0, 7.0)]
     sentences = verdict(scored(base, *values))
     assert re.search(
-        r"No method is clearly different from ls: differences below \d.\d points count as chance", sentences[2]
+        r"No method is clearly different from ls: differences below \d.\d points count as chance",
+        sentences[2],
     )
     assert not any("tie with" in text or "ties with" in text for text in sentences)
 
@@ -189,7 +192,10 @@ def test_what_delta_m_leaves_out_is_named(base: Summary) -> None:
     baseline = dataclasses.replace(base.baseline, left_out=("mu", "cv"), not_learnt=frozenset({"mu", "r2"}))
     summary = dataclasses.replace(scored(base, BEST, MIDDLE, LAST), baseline=baseline)
     sentences = verdict(summary)
-    assert "Δm leaves out 2 of 11 metrics, whose single-task value is not above 0 on every seed: mu and cv." in sentences
+    assert (
+        "Δm leaves out 2 of 11 metrics, whose single-task value is not above 0 on every seed: mu and cv."
+        in sentences
+    )
     assert "Not learnt by the single-task networks: mu and r2; Δm rests on r2 too." in sentences
 
 
@@ -270,3 +276,21 @@ def test_a_single_method_is_not_called_the_lowest(base: Summary) -> None:
     only = dataclasses.replace(base, methods=scored(base, MIDDLE, BEST, LAST).methods[:1])
     assert verdict(only)[0].startswith("ls has a Δm of +1.0 [")
     assert len(verdict(only)) == 1
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "apart"),
+    [
+        (Estimate(1.2, 1.0, 1.4, 5), Estimate(1.9, 1.5, 2.3, 5), True),
+        (Estimate(1.2, 1.0, 1.6, 5), Estimate(1.9, 1.5, 2.3, 5), False),
+        (Estimate(1.0, None, None, 5, "the same in every resample"), Estimate(1.9, 1.5, 2.3, 5), True),
+        (Estimate(1.0, None, None, 1, "one seed"), Estimate(1.9, None, None, 1, "one seed"), False),
+    ],
+)
+def test_a_leader_in_rank_is_one_where_the_intervals_are_apart(
+    ours: Estimate, theirs: Estimate, apart: bool
+) -> None:
+    methods = {
+        name: MethodEvidence(name, None, None, rank, {}, None) for name, rank in (("a", ours), ("b", theirs))
+    }
+    assert verdicts._apart(Evidence(None, "", methods, {}, 0.95, 10, 0), "a", "b") == apart

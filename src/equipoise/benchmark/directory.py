@@ -12,7 +12,7 @@ from equipoise.training.storage import StorageError, held, storing
 
 from .belonging import check_records
 from .order import left
-from .plan import differences
+from .plan import differences, grown
 from .records import Plan, Record, RunDirectoryError, read_plan, read_records, write_plan
 
 _KEPT = Planned("plan.json", "plan", RunDirectoryError)
@@ -26,7 +26,8 @@ def opened(directory: Path, plan: Plan, *, resume: bool) -> Iterator[list[Record
 
     Args:
         directory: of the runs.
-        plan: what to run; written to a new directory, compared with that of an old one.
+        plan: what to run; written to a new directory, compared with that of an old one, which it may extend by seeds
+            and methods.
         resume: whether a directory that was begun may be continued.
 
     Raises:
@@ -35,25 +36,30 @@ def opened(directory: Path, plan: Plan, *, resume: bool) -> Iterator[list[Record
         StorageError: if it cannot be written, or the disk has no room.
     """
     with held(directory, RunDirectoryError):
-        _check_plan(directory, plan, resume)
+        new = _is_new(directory, plan, resume)
         records = read_records(directory)
         check_records(directory, plan, records)
         _check_room(directory, left(plan, records))
         with storing(directory):
-            if not (directory / "plan.json").exists():
+            if new:
                 write_plan(directory, plan)
         yield records
 
 
-def _check_plan(directory: Path, plan: Plan, resume: bool) -> None:
+def _is_new(directory: Path, plan: Plan, resume: bool) -> bool:
+    """Whether the plan is not yet that of the directory; refuses one that does not fit."""
     if not _KEPT.begun(directory):
-        return
-    _KEPT.unchanged(directory, differences(read_plan(directory), Plan.from_json(plan.to_json())))
+        return True
+    old, new = read_plan(directory), Plan.from_json(plan.to_json())
+    more = grown(old, new)
+    if not more:
+        _KEPT.unchanged(directory, differences(old, new))
     if not resume and any((directory / name).exists() for name in _BEGUN):
         raise RunDirectoryError(
             f"{directory} was begun with this plan and has {len(read_records(directory))} finished runs: "
             "add --resume to go on, or choose another directory with --out."
         )
+    return more and bool(differences(old, new))
 
 
 def _check_room(directory: Path, runs: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from equipoise.build import build_method
@@ -98,6 +98,16 @@ def differences(old: Plan, new: Plan) -> list[str]:
     if rows and old.budget == new.budget:
         lines.append(f"trials: others, of {', '.join(rows)}")
     return lines
+
+
+def grown(old: Plan, new: Plan) -> bool:
+    """Whether a plan is another one with more seeds or methods, so that all of that one's runs are runs of it."""
+    if new.seeds[: len(old.seeds)] != old.seeds or not set(old.methods) <= set(new.methods):
+        return False
+    trials = {row: settings for row, settings in new.trials.items() if row in old.trials}
+    return not differences(
+        old, replace(new, seeds=old.seeds, methods=old.methods, added=old.added, trials=trials)
+    )
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> None:

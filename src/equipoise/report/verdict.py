@@ -44,7 +44,7 @@ def _by_score(summary: Summary, scored: Sequence[tuple[MethodSummary, Spread]]) 
         *_lead(summary, found, scored),
         *_against(found, short_labels(summary.plan.methods)),
         *_not_finite(summary, found),
-        *_other_leader(summary, scored),
+        *_other_leader(summary, found, scored),
         *_weight_of_one(summary, scored),
         *left_out(summary),
     ]
@@ -127,14 +127,27 @@ def _not_finite(summary: Summary, found: Evidence) -> list[str]:
     ]
 
 
-def _other_leader(summary: Summary, scored: Sequence[tuple[MethodSummary, Spread]]) -> list[str]:
+def _other_leader(
+    summary: Summary, found: Evidence, scored: Sequence[tuple[MethodSummary, Spread]]
+) -> list[str]:
     best = scored[0][0].mean_rank
     leaders = _leaders([row for row, _ in scored])
     if leaders[0].mean_rank >= best:
         return []
     names = short_labels(summary.plan.methods)
     who, lead = listed([names[row.method] for row in leaders]), "leads" if len(leaders) == 1 else "lead"
-    return [f"By mean rank {who} {lead}, {leaders[0].mean_rank:.2f} against {best:.2f}."]
+    chance = "" if _apart(found, leaders[0].method, scored[0][0].method) else ", which may be chance"
+    return [f"By mean rank {who} {lead}, {leaders[0].mean_rank:.2f} against {best:.2f}{chance}."]
+
+
+def _apart(found: Evidence, leader: str, other: str) -> bool:
+    """Whether the intervals of two mean ranks have nothing in common; a rank that never changes is its own."""
+    first, second = found.methods[leader].mean_rank, found.methods[other].mean_rank
+    if first is None or second is None or min(first.n, second.n) < 2:
+        return False
+    return (first.mean if first.high is None else first.high) < (
+        second.mean if second.low is None else second.low
+    )
 
 
 def _weight_of_one(summary: Summary, scored: Sequence[tuple[MethodSummary, Spread]]) -> list[str]:
