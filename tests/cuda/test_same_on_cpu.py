@@ -25,8 +25,14 @@ def test_steps_elsewhere_are_those_on_the_cpu(spec: str) -> None:
         assert torch.equal(value.nan_to_num(-1.0), expected[name].nan_to_num(-1.0)), name
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("spec", cases.QUIET)
+# A window is a matter of the engine: without one come a plain method, one that learns, one that looks after the step,
+# one with groups, and one of two batches.
+NO_WINDOW = ["ls", "uw", "famo", "go4align:groups=3", "coba"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "accumulate"), [*((spec, 2) for spec in cases.QUIET), *((spec, 1) for spec in NO_WINDOW)]
+)
 def test_steps_of_losses_wait_for_no_device(spec: str, accumulate: int) -> None:
     cases.quiet_steps(spec, "meta", accumulate)
 

@@ -250,7 +250,7 @@ def test_follows_task_order(name: str) -> None:
     for kind in seen(name, WELL_CONDITIONED):
         jacobian = draw_jacobian(kind, 5, 20, 3)
         method, other = build(name, 5), build(name, 5)
-        for step in range(30):
+        for step in range(12):  # two after the longest warm-up
             losses = draw_losses(5, step)
             weights = method(stats_for(method, losses, jacobian))
             permuted = other(stats_for(other, losses[order], jacobian[order]))

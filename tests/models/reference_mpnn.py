@@ -9,11 +9,6 @@ from torch import Tensor, nn
 
 from equipoise.models.mpnn import DenseGraphs, MessagePassingNet
 
-with warnings.catch_warnings():
-    # Raised while it is imported, about torch's own torch.jit.script.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from torch_geometric.nn import NNConv, Set2Set
-
 
 class Graph(NamedTuple):
     """One graph: nodes (n, f), edges (n, n, e) symmetric with zeros on the diagonal."""
@@ -39,6 +34,12 @@ class ReferenceNet(nn.Module):
         self, width: int = 64, edge_width: int = 128, rounds: int = 3, steps: int = 3, tasks: int = 11
     ) -> None:
         super().__init__()
+        with (
+            warnings.catch_warnings()
+        ):  # imported late: it takes seconds of every process that collects tests
+            # Raised while it is imported, about torch's own torch.jit.script.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from torch_geometric.nn import NNConv, Set2Set
         self.rounds = rounds
         self.embedding = nn.Linear(11, width)
         edge_network = nn.Sequential(

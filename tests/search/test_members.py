@@ -70,10 +70,10 @@ def test_generations_with_the_same_weights_are_one_whole_run(act: str, tmp_path:
 
 @pytest.mark.parametrize("act", ["losses", "sampling"])
 def test_weights_decide_which_domain_wins(act: str, tmp_path: Path) -> None:
-    chosen = Setting(config(epochs=60, mixing="together" if act == "losses" else "sampled"), act)  # type: ignore[arg-type]
+    chosen = Setting(config(epochs=30, mixing="together" if act == "losses" else "sampled"), act)  # type: ignore[arg-type]
     scores = []
     for member, weights in enumerate([(0.95, 0.05), HALF, (0.05, 0.95)]):
-        found = train_member(make, chosen, Assignment(0, member, weights, 0, 60), tmp_path)
+        found = train_member(make, chosen, Assignment(0, member, weights, 0, 30), tmp_path)
         scores.append((found.metrics["low_mse"], found.metrics["high_mse"]))
     low, high = zip(*scores, strict=True)
     assert low[0] < 0.5 * low[1] < 0.5 * low[2] and high[2] < 0.5 * high[1] < 0.5 * high[0]

@@ -26,7 +26,7 @@ REMEMBERS = [
     "uw", "imtl_l", "imtl", "dwa:window=5", "famo:lr=0.005", "go4align:step=0.005",
     "go4align:step=0.005:clustering=none",
     "relobralo:alpha=0.5:rho=0.5", "softadapt:beta=5", "stch:warmup=10", "ldc_mtl", "coba", "gradnorm", "gradvac",
-    "metabalance", "modo:gamma=0.5", "sdmgrad:lr=1", "rlw+ema", "mgda+ema", "nashmtl+every:steps=3",
+    "metabalance", "modo:gamma=0.5", "sdmgrad:lr=1:steps=5", "rlw+ema", "mgda+ema", "nashmtl+every:steps=3",
 ]  # fmt: skip
 
 # Methods for which it does not hold, and why.
