@@ -73,4 +73,4 @@ def test_the_ranking_has_the_passes_and_the_page_the_trials(tmp_path: Path) -> N
         "2 of each row, single-task networks included, on the first seed and without the test part"
         in provenance(summary)
     )
-    assert "sgd, momentum 0.9, steps of length 1" in provenance(summary)
+    assert "sgd, momentum 0.9, steps of length 1 lr" in provenance(summary)

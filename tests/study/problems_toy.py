@@ -135,7 +135,9 @@ class Winds:
         for batch in loader:
             for name, part in batch.items():
                 right[name].append(model(part.x).argmax(1) == part.y)
-        return {f"{name} accuracy": 100 * float(torch.cat(r).double().mean()) for name, r in right.items()}
+        return {
+            f"{name} accuracy": 100 * float(torch.cat(r).double().mean()) for name, r in right.items() if r
+        }
 
     def trivial(self, seed: int) -> dict[str, float]:
         return {f"{name} accuracy": 50.0 for name in self.names}

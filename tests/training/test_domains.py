@@ -107,6 +107,42 @@ def test_no_numbers_are_taken_from_the_global_stream() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("own", [["b"], ["c", "a"]])
+def test_some_of_the_domains_have_the_same_batches_and_the_others_are_not_read(
+    own: list[str], together: bool
+) -> None:
+    sizes = ((7, 2), (23, 4), (40, 5))
+    for number, start in ((1, 0), (3, 2)):
+        whole = list(Domains(parts(*sizes), seed=1, together=together).epoch(number, start))
+        fresh = parts(*sizes)
+        some = Domains(fresh, seed=1, together=together).only(own)
+        found = list(some.epoch(number, start))
+        assert found == [{name: x for name, x in batch.items() if name in own} for batch in whole]
+        assert len(some) == len(Domains(parts(*sizes), seed=1, together=together)) and any(found)
+        read = {name for name, domain in fresh.items() if domain.loader.computed}  # type: ignore[attr-defined]
+        assert read == set(own)
+    assert [set(batch) for batch in some.first(2)] == [set(own)] * 2
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_the_shares_of_all_domains_are_those_of_their_samples(together: bool) -> None:
+    """The batches of each alone, counted by its share, are together as many as those of all."""
+    weights = None if together else {"a": 1.0, "b": 3.0, "c": 6.0}
+    domains = Domains(parts((40, 4), (120, 8), (50, 5)), seed=0, weights=weights, together=together)
+    assert domains.share == domains.only("abc").share == 1
+    shares = [domains.only(name).share for name in "abc"]
+    mean = 17 if together else 0.1 * 4 + 0.3 * 8 + 0.6 * 5
+    assert shares == pytest.approx([4 / mean, 8 / mean, 5 / mean])
+    two = domains.only("ac").share
+    assert two == pytest.approx(9 / 17 if together else (0.1 * 4 + 0.6 * 5) / 0.7 / mean)
+
+
+def test_only_known_domains_can_be_chosen() -> None:
+    with pytest.raises(ValueError, match=r"`names`, each of them, should be one of a, b\. Found 'c'\."):
+        Domains(parts((4, 2), (4, 2)), seed=0).only(["c"])
+
+
 def test_a_loader_that_leaves_its_rest_out_is_fine() -> None:
     domains = Domains({"a": Domain(Numbers(7, 2, drop_last=True), 7, 2)}, seed=0)
     assert len(domains) == 4  # 7 samples, of which a batch shows 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from equipoise.problems.colour_presets import DOMAINNET
 from equipoise.training.config import RunConfig, TrainConfig
 from equipoise.training.loop import Trainer
-from equipoise.training.outcome import Hooks, InterruptedRunError, Outcome
+from equipoise.training.outcome import Hooks, InterruptedRunError, Outcome, Progress
 from equipoise.training.update_scale import UpdateScale
 from toy import Partial, Toy
 
@@ -120,28 +121,54 @@ def test_the_published_recipe_of_domainnet_has_sgd() -> None:
     assert (train.epochs, train.schedule, train.weight_decay) == (30, "cosine", 1e-4)
 
 
-def test_steps_of_equal_length_do_not_depend_on_the_scale_of_the_losses(tmp_path: Path) -> None:
-    how = config(optimizer="sgd", update_norm=1.0, schedule="constant")
-    small, large = (trained(tmp_path / p.__name__, how, p()) for p in (Still, Large))
-    assert torch.allclose(values(small), values(large), atol=1e-5)
-    plain = config(optimizer="sgd", schedule="constant")
-    assert not torch.allclose(values(trained(tmp_path / "plain", plain)), values(small), atol=1e-3)
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "plain sgd": {"optimizer": "sgd"},
+    "sgd": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.1},
+    "adam": {"optimizer": "adam", "weight_decay": 0.1},
+    "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
+}
 
 
-@pytest.mark.parametrize("method", ["ls", "mgda", "nashmtl", "graddrop"])
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_every_step_has_the_length_that_was_asked_for(tmp_path: Path, method: str, accumulate: int) -> None:
-    how = config(method, optimizer="sgd", update_norm=0.25, accumulate=accumulate)
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+def test_steps_of_equal_length_do_not_depend_on_the_scale_of_the_losses(
+    tmp_path: Path, optimizer: str
+) -> None:
+    """Nor do the directions: momentum and weight decay weigh the same against gradients of any scale."""
+    how = config(**OPTIMIZERS[optimizer], update_norm=1.0, schedule="constant")
+    small, large = (values(trained(tmp_path / p.__name__, how, p())) for p in (Still, Large))
+    start = torch.cat([p.detach().reshape(-1) for p in Still().model(3).parameters()])
+    assert (small - large).norm() < 2e-3 * (small - start).norm()
+
+
+CASES: list[tuple[str, str, dict[str, Any]]] = [
+    (optimizer, method, {}) for optimizer in OPTIMIZERS for method in ("ls", "si", "mgda", "uw")
+]
+CASES += [("adam", "graddrop", {"accumulate": 2}), ("plain sgd", "ls", {"accumulate": 2})]
+CASES += [("adamw", "nashmtl", {"precision": "fp16"}), ("sgd", "ls", {"precision": "fp16"})]
+
+
+@pytest.mark.parametrize(("optimizer", "method", "changes"), CASES, ids=str)
+def test_every_step_has_the_length_that_was_asked_for(
+    tmp_path: Path, optimizer: str, method: str, changes: dict[str, Any]
+) -> None:
+    """Of the parameters themselves, times the learning rate of the step, which falls here; skipped steps have none."""
+    rates = {"schedule": "cosine", "min_lr": 0.0}
+    how = config(method, **OPTIMIZERS[optimizer], update_norm=0.25, **rates, **changes)
     trainer = Trainer(Still(), how, tmp_path / "logs", tmp_path / "run.pt")
-    lengths: list[float] = []
+    seen, rate, taken = [values(trainer)], [], []
 
-    def note(*_: Any) -> None:
-        found = [p.grad.norm() for p in trainer.model.parameters() if p.grad is not None]
-        lengths.append(float(torch.stack(found).norm()))
+    def note(now: Progress) -> None:
+        seen.append(values(trainer))
+        rate.append(trainer._optimizer.param_groups[0]["lr"])
 
-    trainer._optimizer.register_step_pre_hook(note)
+    trainer._optimizer.register_step_pre_hook(lambda *_: taken.append(len(rate)))
+    trainer.hooks = Hooks(progress=note)
     trainer.run()
-    assert lengths == pytest.approx([0.25] * (16 // accumulate))
+    assert len(rate) == 16 // changes.get("accumulate", 1) and rate[0] == 0.01 and rate[-1] < 0.005
+    assert len(taken) >= len(rate) - 3 * ("precision" in changes)
+    lengths = [float((b - a).norm()) for a, b in pairwise(seen)]
+    asked = [0.25 * lr if step in taken else 0.0 for step, lr in enumerate(rate)]
+    assert lengths == pytest.approx(asked, rel=1e-3)
 
 
 def gradients(*lists: list[float]) -> list[nn.Parameter]:
@@ -154,27 +181,25 @@ def gradients(*lists: list[float]) -> list[nn.Parameter]:
 def test_the_direction_stays_and_learned_weights_are_left_alone() -> None:
     own, learned = gradients([3.0], [4.0, 0.0]), gradients([7.0])
     optimizer = torch.optim.SGD([*own, *learned], lr=1.0)
-    UpdateScale(own, 10.0).apply(optimizer, OFF)
-    assert [p.grad.tolist() for p in (*own, *learned) if p.grad is not None] == [[6.0], [8.0, 0.0], [7.0]]
+    UpdateScale(own, 10.0).step(optimizer, OFF)
+    assert [p.tolist() for p in (*own, *learned)] == [[-6.0], [-8.0, 0.0], [-7.0]]
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [torch.nan, 1.0], [torch.inf, 1.0]])
 def test_a_gradient_without_a_length_is_left_as_it_is(values: list[float]) -> None:
     parameters = gradients(values)
-    UpdateScale(parameters, 2.0).apply(torch.optim.SGD(parameters, lr=1.0), OFF)
-    found = parameters[0].grad
-    assert found is not None
-    assert torch.equal(found.nan_to_num(-1.0), torch.tensor(values).nan_to_num(-1.0))
+    UpdateScale(parameters, 2.0).step(torch.optim.SGD(parameters, lr=1.0), OFF)
+    found = parameters[0].detach()
+    assert torch.equal(found.nan_to_num(5.0), -torch.tensor(values).nan_to_num(-5.0))
 
 
 def test_no_gradient_and_no_length_change_nothing() -> None:
     empty = [nn.Parameter(torch.zeros(2))]
-    UpdateScale(empty, 2.0).apply(torch.optim.SGD(empty, lr=1.0), OFF)
-    assert empty[0].grad is None
+    UpdateScale(empty, 2.0).step(torch.optim.SGD(empty, lr=1.0), OFF)
+    assert empty[0].grad is None and empty[0].tolist() == [0.0, 0.0]
     parameters = gradients([3.0, 4.0])
-    UpdateScale(parameters, None).apply(torch.optim.SGD(parameters, lr=1.0), OFF)
-    assert parameters[0].grad is not None
-    assert parameters[0].grad.tolist() == [3.0, 4.0]
+    UpdateScale(parameters, None).step(torch.optim.SGD(parameters, lr=1.0), OFF)
+    assert parameters[0].tolist() == [-3.0, -4.0]
 
 
 def test_a_loss_scaler_is_taken_out_first_and_still_skips() -> None:
@@ -182,13 +207,11 @@ def test_a_loss_scaler_is_taken_out_first_and_still_skips() -> None:
     optimizer = torch.optim.SGD(parameters, lr=1.0)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     scaler.scale(torch.ones(()))
-    UpdateScale(parameters, 10.0).apply(optimizer, scaler)
-    scaler.step(optimizer)
+    UpdateScale(parameters, 10.0).step(optimizer, scaler)
     scaler.update()
     assert parameters[0].tolist() == [-6.0, -8.0]
     parameters[0].grad = torch.tensor([torch.inf, 1.0])
-    UpdateScale(parameters, 10.0).apply(optimizer, scaler)
-    scaler.step(optimizer)
+    UpdateScale(parameters, 10.0).step(optimizer, scaler)
     scaler.update()
     assert parameters[0].tolist() == [-6.0, -8.0]
     assert scaler.get_scale() == 512.0

@@ -21,7 +21,7 @@ SHORTENED = tuple(f"train.{name}" for name in _NOT_COMPARED)
 """Settings in which a row at matched compute differs from its plan."""
 
 
-def units(record: Record) -> int | None:
+def units(record: Record) -> float | None:
     """The passes of a run in units of a forward pass; None where they were not counted."""
     if record.forwards is None or record.backwards is None:
         return None
@@ -44,7 +44,7 @@ def matched(plan: Plan, run: Run, method: Record, unit: Record) -> Run:
     if not spent or not paid:
         return replace(run, refused=f"The passes of {base_label(run.method)} and ls were not counted.")
     train = TrainConfig(**{**plan.config["train"], **run.train})
-    epochs = train.epochs * paid * method.epochs // (spent * unit.epochs)
+    epochs = int(train.epochs * paid * method.epochs // (spent * unit.epochs))
     if epochs < 1:
         return replace(run, refused=_too_few(base_label(run.method), train.epochs, paid, spent))
     return replace(run, train={**run.train, **shortened(train, epochs)})

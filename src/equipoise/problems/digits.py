@@ -35,9 +35,9 @@ class Digits(ImageDomains):
 
     Cross-entropy of each domain; metric: accuracy in percent. Domains: see `equipoise.data.digits.load_domain`.
     The tasks of the balancing methods are the domains, and all parameters are shared. There are no published numbers.
-    With "resnet", a batch is normalised over all domains in it, in runs of a single task too; `domains` with one name
-    makes a baseline that has seen no other image. With "sampled", its batches have the statistics of one domain each
-    and the evaluation those of the last batches of all, which costs accuracy. "lenet" and "vit" are free of both.
+    With "resnet", a batch is normalised over all domains in it; a single-task run sees its own domain alone. With
+    "sampled", batches have the statistics of one domain each and the evaluation those of the last batches of all, which
+    costs accuracy. "lenet" and "vit" are free of both.
 
     Args:
         domains: names of some of the domains, in the order wanted, a list or separated by commas.

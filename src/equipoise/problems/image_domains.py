@@ -94,7 +94,7 @@ class ImageDomains(ABC):
     """One label space, several domains with batches of their own, one network with one head for all of them.
 
     The tasks of the balancing methods are the domains, and all parameters are shared. Loss: cross-entropy of each
-    domain. Metric: its accuracy in percent.
+    domain. Metric: its accuracy in percent. A single-task run reads and forwards the images of its own domain alone.
 
     Args:
         names: of the domains, in the order wanted.
@@ -187,14 +187,14 @@ class ImageDomains(ABC):
         return model
 
     def evaluate(self, model: nn.Module, loader: Iterable[DomainBatches]) -> dict[str, float]:
-        """Accuracy of each domain in percent."""
+        """Accuracy in percent, of each domain that the loader has."""
         right, images = dict.fromkeys(self._names, 0), dict.fromkeys(self._names, 0)
         for batch in loader:
             for name, part in batch.items():
                 found = model(self.inputs(part.images)).argmax(dim=1)
                 right[name] += int((found == part.labels).sum())
                 images[name] += len(part.labels)
-        return {accuracy(name): 100 * right[name] / images[name] for name in self._names}
+        return {accuracy(name): 100 * right[name] / images[name] for name in images if images[name]}
 
     def trivial(self, seed: int) -> dict[str, float]:
         """Test accuracy of the class that is most frequent among the training images of the domain."""

@@ -64,5 +64,6 @@ def _notes(summary: Summary) -> tuple[str, ...]:
         f"Passes of a run in training: a batch forwards through the network counts {FORWARD}, backwards through the "
         f"shared parameters {BACKWARD}. Evaluation is not counted; second batches, as of MoDo, are. {NOT_COUNTED}",
         matched,
-        f"Single-task networks: all of them together, each with its own setting. {ROUGH_TIMES}",
+        f"Single-task networks: all of them together, each with its own setting; a batch of one domain alone counts "
+        f"by its share of the images of a joint batch. {ROUGH_TIMES}",
     )

@@ -69,7 +69,7 @@ def _optimizer(plan: Plan) -> str:
     train = plan.config.get("train", {})
     words = [train.get("optimizer", "adam")]
     words += [f"momentum {train['momentum']:g}"] if train.get("momentum") else []
-    words += [f"steps of length {train['update_norm']:g}"] if train.get("update_norm") else []
+    words += [f"steps of length {train['update_norm']:g} lr"] if train.get("update_norm") else []
     return ", ".join(words)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from equipoise.core.method import SecondBatch
 
-from .domains import Domains
+from .domains import Domains, OneByOne
 from .problem import Loaders, TrainLoader
 from .setup import moved
 
@@ -45,9 +45,12 @@ class EpochBatches:
         return len(self._loader) - self.taken
 
     def next(self) -> Any:
-        """The next batch; None at the end."""
+        """The next batch; None at the end. An empty one, of a domain that is not the run's, is passed over."""
         began = time.perf_counter()
         batch = next(self._batches, None)
+        while isinstance(batch, Mapping) and not batch:
+            self.taken += not self.wrapped
+            batch = next(self._batches, None)
         if batch is not None:
             self.taken += not self.wrapped
             batch = moved(batch, self._device)
@@ -91,6 +94,12 @@ class StepBatches:
         """How many steps an epoch has, if every batch has a label."""
         return len(self._loaders.train) // self.per_step
 
+    @property
+    def share(self) -> float:
+        """Samples of a batch, relative to those of a batch for all tasks: below 1 for one of several domains."""
+        train = self._loaders.train
+        return train.share if isinstance(train, Domains) else 1
+
     def shows_all(self, steps: int) -> bool:
         """Whether so many first steps should have shown every task: no domain is drawn, no limit cuts the epoch."""
         train = self._loaders.train
@@ -110,6 +119,28 @@ class StepBatches:
             self._validation = _cycled(self._loaders.validation, taken)
         passes, batch = next(self._validation)
         return passes, moved(batch, self.device)
+
+
+def of_tasks(loaders: Loaders, tasks: Collection[str]) -> Loaders:
+    """The loaders of a run that trains these tasks: of domains that are tasks, it reads and forwards its own alone.
+
+    Loaders of another kind, and domains with other names than the tasks, are left as they are. A validation part that
+    is the test part stays so.
+
+    Args:
+        loaders: of the problem.
+        tasks: names of the tasks of the run.
+    """
+    train = loaders.train
+    if isinstance(train, Domains) and set(tasks) <= set(train.names):
+        train = train.only(tasks)
+    validation = _of_part(loaders.validation, tasks)
+    same = loaders.test is loaders.validation
+    return Loaders(train, validation, validation if same else _of_part(loaders.test, tasks))
+
+
+def _of_part(part: Iterable[Any], tasks: Collection[str]) -> Iterable[Any]:
+    return part.only(tasks) if isinstance(part, OneByOne) and set(tasks) <= set(part.names) else part
 
 
 def _cycled(batches: Iterable[Any], start: int) -> Iterator[tuple[int, Any]]:

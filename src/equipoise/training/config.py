@@ -57,8 +57,9 @@ class TrainConfig(Settings):
         weight_decay: of the model's parameters: with "adam" and "sgd" the factor d of the L2 penalty d |p|^2 / 2, with
             "adamw" what each step takes off them, lr d p. All parameters decay, biases, normalisations, embeddings too:
             the published recipe of vision transformers (Royer et al., 2023) does not say that any are left out.
-        update_norm: what the length of the gradient of each step, shared parameters and heads together, is scaled to
-            before the optimizer sees it, or None; see `equipoise.training.update_scale`.
+        update_norm: c for steps of equal length: each changes the parameters, shared and heads together, by the length
+            lr c, with any optimizer, weight decay included; None for those that the optimizer makes. For n parameters
+            about 1 with "sgd", about sqrt(n) / 3 with the others; see `equipoise.training.update_scale`.
         after_step: whether a method that asks for it (FAMO) sees the losses of the same batch after the step, as
             published, for one more forward pass; without, it takes those of the next batch.
         report: "best": the test metrics at the epoch with the best validation score. "last": their mean over the last

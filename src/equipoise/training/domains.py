@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from equipoise.core.names import check_known
 
 from .problem import TrainLoader
 from .sampling import SampleBatches
@@ -45,7 +48,8 @@ class Domains:
 
     An epoch is a fixed number of batches: as many as show `samples` samples, where domains are drawn in expectation and
     for weights in proportion to their batches. It does not depend on the weights.
-    Which domain comes when is a function of the seed and the epoch alone.
+    Which domain comes when is a function of the seed and the epoch alone. A run that trains some of the domains only,
+    such as a single-task run, gets `only` these: the same batches in the same order, and none of the others is read.
 
     Args:
         domains: by name.
@@ -74,6 +78,7 @@ class Domains:
         if samples is not None and samples < 1:
             raise ValueError(f"`samples` should be at least 1. Found {samples}.")
         self.names = list(domains)
+        self._own = list(range(len(self.names)))
         self._domains = domains
         self.samples = samples or sum(domain.samples for domain in domains.values())
         self._loaders = [domain.loader for domain in domains.values()]
@@ -85,6 +90,7 @@ class Domains:
         given = torch.tensor(chosen, dtype=torch.float64)
         self.weights = given / given.sum()
         shown = torch.tensor([_shown(domain) for domain in domains.values()], dtype=torch.float64)
+        self._shown: list[float] = (shown / sizes).tolist()  # samples of a batch, on average
         # Samples of a step, whatever the weights: runs with other weights have epochs as long.
         expected = float((shown / sizes).sum() if together else shown.sum() / sizes.sum())
         self._length = max(math.ceil(self.samples / expected - 1e-9), 1)
@@ -97,6 +103,36 @@ class Domains:
         """Whether it is left to chance which domains an epoch shows."""
         return not self._together
 
+    @property
+    def share(self) -> float:
+        """Samples of a batch that is not empty, relative to those of a batch of all domains; 1 if none is left out.
+
+        With the samples s_i of a batch of domain i, on average, and the domains D that are not left out:
+            together: sum over D of s_i / sum of s_i,
+            drawn with probabilities p_i: (sum over D of p_i s_i / sum over D of p_i) / sum of p_i s_i.
+        """
+        if len(self._own) == len(self.names):
+            return 1
+        weights: list[float] = [1.0] * len(self.names) if self._together else self.weights.tolist()
+        parts = [weight * shown for weight, shown in zip(weights, self._shown, strict=True)]
+        chance = 1.0 if self._together else sum(weights[i] for i in self._own)
+        return sum(parts[i] for i in self._own) / chance / sum(parts)
+
+    def only(self, names: Collection[str]) -> Domains:
+        """The same epochs with the batches of these domains alone, in the same order.
+
+        With `together`, a batch has these domains only. Where domains are drawn, it is empty, `{}`, when it is the turn
+        of another one. Epochs have as many batches as before, so that schedules that count them stay the same.
+
+        Raises:
+            ValueError: on a name that is not of a domain.
+        """
+        for name in names:
+            check_known("`names`, each of them,", name, self.names)
+        found = copy.copy(self)
+        found._own = [i for i, name in enumerate(self.names) if name in names]
+        return found
+
     def __len__(self) -> int:
         """The number of batches of an epoch."""
         return self._length
@@ -105,23 +141,20 @@ class Domains:
         """The batches of epoch `number` (from 1) from the `start`-th on, without computing those before it."""
         used = self._used(number)
         if self._together:
-            streams = [self._stream(i, int(used[i]) + start) for i in range(len(self.names))]
+            streams = {self.names[i]: self._stream(i, int(used[i]) + start) for i in self._own}
             for _ in range(start, self._length):
-                yield {name: next(stream) for name, stream in zip(self.names, streams, strict=True)}
+                yield {name: next(stream) for name, stream in streams.items()}
             return
         draws = self._draws(number)
         used = used + torch.bincount(draws[:start], minlength=len(self.names))
-        streams = [self._stream(i, int(used[i])) for i in range(len(self.names))]
+        drawn = {i: self._stream(i, int(used[i])) for i in self._own}
         for i in draws[start:].tolist():
-            yield {self.names[i]: next(streams[i])}
+            yield {self.names[i]: next(drawn[i])} if i in drawn else {}
 
     def first(self, count: int) -> list[dict[str, Any]]:
         """Each with a batch of every domain: their first `count` batches, whatever their weights."""
-        streams = [self._stream(i, 0) for i in range(len(self.names))]
-        return [
-            {name: next(stream) for name, stream in zip(self.names, streams, strict=True)}
-            for _ in range(count)
-        ]
+        streams = {self.names[i]: self._stream(i, 0) for i in self._own}
+        return [{name: next(stream) for name, stream in streams.items()} for _ in range(count)]
 
     def split(self, fraction: float, seed: int) -> tuple[Domains, OneByOne]:
         """The same with this fraction of each domain's samples, and the rest, one domain after the other.
@@ -146,7 +179,8 @@ class Domains:
             kept[name] = Domain(first, len(first.part), domain.batch_size)
         samples = max(round(fraction * self.samples), 1)
         mixed = Domains(kept, seed=self._seed, weights=self._given, together=self._together, samples=samples)
-        return mixed, OneByOne(rest)
+        own = [self.names[i] for i in self._own]
+        return mixed.only(own), OneByOne(rest).only(own)
 
     def _draws(self, number: int) -> Tensor:
         """Which domain each batch of an epoch is of."""
@@ -180,6 +214,15 @@ class OneByOne:
 
     def __init__(self, domains: Mapping[str, Iterable[Any]]) -> None:
         self._domains = domains
+
+    @property
+    def names(self) -> list[str]:
+        """Of the domains."""
+        return list(self._domains)
+
+    def only(self, names: Collection[str]) -> OneByOne:
+        """The batches of these domains alone."""
+        return OneByOne({name: batches for name, batches in self._domains.items() if name in names})
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """One pass over all of them."""

@@ -12,7 +12,7 @@ from equipoise.build import build_method
 from equipoise.core import Method, MethodSpec
 from equipoise.engine import Balancer
 
-from .batches import StepBatches
+from .batches import StepBatches, of_tasks
 from .config import RunConfig
 from .evaluation import Best, Evaluation, LastEpochs
 from .logs import Row, RunLog, steps_between
@@ -72,7 +72,7 @@ class Trainer:
         chosen = [task for task in problem.tasks if alone in (None, task.name)]
         self.tasks = [task.name for task in chosen]
         method = build_method(with_streams(spec, stream_seed(config.seed, "method")), len(chosen))
-        self._loaders = problem.loaders(config.seed)
+        self._loaders = of_tasks(problem.loaders(config.seed), self.tasks)
         check_apart(self._loaders, config.train, test=test)
         self._batches = StepBatches(self._loaders, method.second_batch, self._device, config.train.accumulate)
         self.model = problem.model(config.seed).to(self._device)

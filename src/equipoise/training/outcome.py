@@ -66,5 +66,5 @@ class Outcome:
     peak_memory_mb: float | None
     fallbacks: int
     parameters: int
-    forwards: int | None
-    backwards: int | None
+    forwards: float | None
+    backwards: float | None

@@ -27,8 +27,9 @@ class Position:
         best_epoch: after which it was.
         stale: looks since then.
         peak_memory_mb: so far.
-        forwards: batches that went through the network in training, those of `Balancer.measure` included; None after
-            resuming a checkpoint of a version that did not count.
+        forwards: batches that went through the network in training, those of `Balancer.measure` included; one with some
+            of the domains only counts as its share of the samples of a whole one. None after resuming a checkpoint of a
+            version that did not count.
         backwards: backward passes of a batch through the shared parameters; None likewise.
     """
 
@@ -46,15 +47,15 @@ class Position:
     best_epoch: int = 0
     stale: int = 0
     peak_memory_mb: float | None = None
-    forwards: int | None = 0
-    backwards: int | None = 0
+    forwards: float | None = 0
+    backwards: float | None = 0
 
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> Position:
         """The position of a checkpoint; what its version did not count is unknown."""
         return cls(**{"forwards": None, "backwards": None, **state})
 
-    def count(self, forwards: int, backwards: int) -> None:
+    def count(self, forwards: float, backwards: float) -> None:
         """Count passes in, unless those before are unknown."""
         if self.forwards is not None and self.backwards is not None:
             self.forwards, self.backwards = self.forwards + forwards, self.backwards + backwards

@@ -86,7 +86,11 @@ class Problem(Protocol):
         """
 
     def evaluate(self, model: nn.Module, loader: Iterable[Any]) -> dict[str, float]:
-        """Every metric, by name and in report units, over all batches of a loader."""
+        """Every metric, by name and in report units, over all batches of a loader.
+
+        A loader of several domains, `equipoise.training.domains.OneByOne`, has only those of the run's tasks: the
+        metrics of the others may be left out.
+        """
 
     def trivial(self, seed: int) -> dict[str, float]:
         """The test metrics of the best constant guess that the training part gives."""

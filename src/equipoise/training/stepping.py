@@ -101,7 +101,8 @@ class Stepper:
         """
         self._forwards, before = 0, self._balancer.backwards
         record = self._made(epoch, at)
-        at.count(self._forwards, self._balancer.backwards - before)
+        share = self._batches.share
+        at.count(share * self._forwards, share * (self._balancer.backwards - before))
         return record
 
     def _made(self, epoch: EpochBatches, at: Position) -> StepRecord | None:
@@ -166,8 +167,7 @@ class Stepper:
     def _apply(self, at: Position) -> bool:
         """Step the optimizer, unless the scaler finds gradients that are not finite; says whether it did."""
         scale = self._scaler.get_scale()
-        self._scale.apply(self._optimizer, self._scaler)
-        self._scaler.step(self._optimizer)
+        self._scale.step(self._optimizer, self._scaler)
         self._scaler.update()
         skipped = self._scaler.get_scale() < scale
         at.overflows += skipped
