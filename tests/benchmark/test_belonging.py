@@ -56,6 +56,18 @@ def test_it_goes_on_with_the_same_run_ids(old: Path) -> None:
     assert all(record.forwards == record.steps for record in records[10:])
 
 
+def test_famo_of_a_version_that_did_not_look_after_the_step_is_not_taken_for_one_that_did(old: Path) -> None:
+    for name in ("plan.json", "records.jsonl"):
+        (old / name).write_text((old / name).read_text().replace("uw", "famo"))
+    famo = Overrides(methods=("ls", "famo"), seeds=(0, 1), lrs=(0.01, 0.001))
+    assert {row.method for row in summarise(old).methods} == {"ls", "famo"}
+    with pytest.raises(RunDirectoryError, match=r"changes:\n  train.after_step: False -> True\n"):
+        go(make_plan(Toy, "quick", famo), old, Shown(), resume=True)
+    show = Shown()
+    go(make_plan(Toy, "quick", replace(famo, settings={"after_step": False})), old, show, resume=True)
+    assert (show.done, show.total) == (10, 12)
+
+
 def test_a_run_without_a_budget_is_called_as_ever() -> None:
     expected = [json.loads(line)["run_id"] for line in (OLD / "records.jsonl").read_text().splitlines()]
     names = [run.run_id for run in pending(as_then(), [])]

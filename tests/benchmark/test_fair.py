@@ -335,7 +335,10 @@ def test_a_method_that_fails_in_all_trials_stays_as_failed_and_the_others_go_on(
     assert "ls" in [row.method for row in summary.methods]
     again = replace(plan, budget=1, trials={row: settings[:1] for row, settings in plan.trials.items()})
     records = go(again, tmp_path / "one", problem=Negative)
-    assert [line.seed for line in records if line.method == "gls"] == [0, 1]  # nothing to choose: a seed is a seed
+    assert [line.seed for line in records if line.method == "gls"] == [
+        0,
+        1,
+    ]  # nothing to choose: a seed is a seed
     (row,) = (line for line in ranking_table(summarise(tmp_path / "one")).rows if line[0].text == "gls")
     assert row[1].text == "failed on all seeds"
 

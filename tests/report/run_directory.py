@@ -70,7 +70,7 @@ def make_plan(shape: Shape, tasks: Sequence[Task]) -> Plan:
         tasks=tuple(tasks),
         config={
             "options": {"molecules": 4000, "width": 32},
-            "train": {"epochs": shape.epochs},
+            "train": {"epochs": shape.epochs, "after_step": True},
             "device": "cpu",
         },
         command=f"equipoise bench {shape.problem} --preset {shape.preset} --methods {','.join(shape.methods)}",

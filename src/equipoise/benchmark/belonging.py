@@ -10,8 +10,8 @@ from typing import Any
 from equipoise.training.config import TrainConfig
 
 from .matched import SHORTENED
-from .records import Plan, Record, RunDirectoryError
-from .runs import COMPUTE, Run, candidates, entries, run_config
+from .records import OLDER, Plan, Record, RunDirectoryError
+from .runs import COMPUTE, Run, candidates, entries, listens, run_config
 
 
 def check_records(directory: Path, plan: Plan, records: Sequence[Record]) -> None:
@@ -51,7 +51,8 @@ def _every(plan: Plan) -> Iterator[Run]:
 def _differences(plan: Plan, run: Run, record: Record) -> list[str]:
     expected = flat(_plain(run_config(plan, run).model_dump()))
     found = flat(_plain(with_defaults(record.config)))
-    free = SHORTENED if run.method.endswith(COMPUTE) else ()
+    free = {*SHORTENED} if run.method.endswith(COMPUTE) else set()
+    free |= set() if listens(run.method) else {"train.after_step"}
     lines = [
         f"{name} = {found[name]}, in the plan {value}"
         for name, value in expected.items()
@@ -66,10 +67,10 @@ def _differences(plan: Plan, run: Run, record: Record) -> list[str]:
 
 
 def with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings that an older version did not know have their defaults."""
+    """Settings that an older version did not know have what it did, which for most is their default."""
     if "train" not in config:
         return config
-    return {**config, "train": TrainConfig(**config["train"]).model_dump()}
+    return {**config, "train": TrainConfig(**{**OLDER, **config["train"]}).model_dump()}
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -25,6 +25,7 @@ from .provenance import source_commit, versions
 from .records import Plan
 from .runs import Run as Run
 from .runs import entries as entries
+from .runs import listens
 from .runs import run_config as run_config
 
 _NOT_COMPARED = ("command", "versions", "git", "config", "format", "added", "trials")
@@ -92,7 +93,8 @@ def differences(old: Plan, new: Plan) -> list[str]:
             lines.append(f"{name}: {_shown(before)} -> {_shown(after)}")
     before, after = flat(with_defaults(old.config)), flat(with_defaults(new.config))
     for name in sorted({*before, *after}):
-        if before.get(name) != after.get(name):
+        unread = name == "train.after_step" and not any(map(listens, {*old.methods, *new.methods}))
+        if before.get(name) != after.get(name) and not unread:
             lines.append(f"{name}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}")
     rows = sorted(row for row in {*old.trials, *new.trials} if old.trials.get(row) != new.trials.get(row))
     if rows and old.budget == new.budget:

@@ -15,6 +15,8 @@ from equipoise.training.task import Metric, Task
 
 PLAN_FORMAT = 2
 """2 has `budget`, `trials` and `added`; a plan of format 1 is read as one without them."""
+OLDER = {"after_step": False}
+"""What the training of versions without these settings did, where it is not the default."""
 Baselines = Literal["own", "published", "none"]
 
 
@@ -70,7 +72,8 @@ class Record:
         data_seconds: of `seconds`, waiting for batches; None in records of older versions.
         evaluation_seconds: of looking at validation and test part, besides `seconds`; None likewise.
         trial: position of its setting in `Plan.trials`; None without a tuning budget.
-        forwards: batches that went through the network in training; None in records of older versions.
+        forwards: batches that went through the network in training; in a single-task run on one of several domains each
+            counts as its share of the samples of a batch of all domains. None in records of older versions.
         backwards: backward passes of a batch through the shared parameters, m where rows are read; None likewise.
     """
 
@@ -100,8 +103,8 @@ class Record:
     data_seconds: float | None = None
     evaluation_seconds: float | None = None
     trial: int | None = None
-    forwards: int | None = None
-    backwards: int | None = None
+    forwards: float | None = None
+    backwards: float | None = None
 
     def to_json(self) -> str:
         """One line of strict JSON; numbers that are not finite become null."""
@@ -191,6 +194,8 @@ class Plan:
             row: tuple(Setting(**setting) for setting in settings)
             for row, settings in raw.get("trials", {}).items()
         }
+        if "train" in raw.get("config", {}):
+            raw["config"]["train"] = {**OLDER, **raw["config"]["train"]}
         raw["tasks"] = tuple(
             Task(task["name"], tuple(Metric(**metric) for metric in task["metrics"])) for task in raw["tasks"]
         )

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from equipoise.core import MethodSpec
+from equipoise.build import METHODS
+from equipoise.core import Method, MethodSpec
 from equipoise.training.config import RunConfig, TrainConfig
 from equipoise.training.setup import task_of
 
@@ -93,6 +94,11 @@ def run_config(plan: Plan, run: Run) -> RunConfig:
         train=TrainConfig(**{**plan.config["train"], **run.train}),
         device=plan.config["device"],
     )
+
+
+def listens(label: str) -> bool:
+    """Whether the method of a row looks at the losses after the step, as FAMO does."""
+    return METHODS[MethodSpec.parse(base_label(label)).name].after_step is not Method.after_step
 
 
 def chosen(plan: Plan, records: Iterable[Record]) -> Record | None:
