@@ -25,6 +25,7 @@ from equipoise.benchmark.statistics import summarise
 from equipoise.benchmark.summary import Summary
 from equipoise.report.build import write_report
 from equipoise.report.cells import markdown
+from equipoise.report.costs import cost_table
 from equipoise.report.tables import metric_table, ranking_table
 from equipoise.report.times import time_table
 from equipoise.report.verdict import verdict
@@ -86,7 +87,7 @@ def write_page(name: str) -> Path:
             shown.append(f"![{title}]({name}-{figure}.png)\n")
     path = PAGES / f"{name}.md"
     said = _said(path.read_text(encoding="utf-8")) if path.exists() else "To be written."
-    tables = [ranking_table(summary), metric_table(summary), time_table(summary)]
+    tables = [ranking_table(summary), metric_table(summary), cost_table(summary), time_table(summary)]
     parts = [
         f"# Results on {name}\n",
         _facts(name, summary),
@@ -105,10 +106,14 @@ def _facts(name: str, summary: Summary) -> str:
     plan, records = summary.plan, summary.records
     hours = sum(record.seconds + (record.evaluation_seconds or 0.0) for record in records) / 3600
     known = ", ".join(f"{key} {value}" for key, value in plan.versions.items())
+    chosen = [run for row in summary.methods for run in row.runs]
+    last = sum(run.best_epoch == plan.config["train"]["epochs"] for run in chosen)
     return (
         f"Command: `{' '.join(command_of(name))}` (`python benchmarks/results.py {name}`) · commit "
         f"`{(plan.git or 'unknown')[:7]}` · seeds {', '.join(map(str, plan.seeds))} · {known} · {len(records)} runs, "
-        f"{hours:.1f} hours of one core in all, two at a time on a shared machine: seconds are rough.\n"
+        f"{hours:.1f} hours of one core in all, two at a time on a shared machine: seconds are rough.\n\n"
+        f"Trained for {plan.config['train']['epochs']} epochs: in {last} of {len(chosen)} of the chosen runs the last "
+        "epoch was the best, so that longer training would have gone on.\n"
     )
 
 
@@ -117,7 +122,7 @@ def _said(text: str) -> str:
 
 
 def main() -> int:
-    """Run what is asked for; 3 if something is left to do."""
+    """Run what is asked for; 3 if something is left to do that the time would have allowed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -142,7 +147,7 @@ def main() -> int:
             left.append(name)
     if left:
         print(f"Not finished: {', '.join(left)}. The same command goes on.")
-    return 3 if left else 0
+    return 3 if left and not (until or options.pages) else 0
 
 
 if __name__ == "__main__":
