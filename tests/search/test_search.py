@@ -60,9 +60,13 @@ PLAIN = ("tug", "--seeds", "2", "--out", "run")
 SAMPLING = ("--act", "sampling", "--set", "mixing=sampled")
 
 
-@pytest.mark.parametrize("act", [(), SAMPLING])
+# Sampling is a matter of the training, which all algorithms but gradients have in common.
 @pytest.mark.parametrize(
-    "algorithm", ["pbt", "pb2", "random", "grid", "halving", "asha", "bohb", "gradients"]
+    ("algorithm", "act"),
+    [
+        *((name, ()) for name in ("pbt", "pb2", "random", "grid", "halving", "asha", "bohb", "gradients")),
+        *((name, SAMPLING) for name in ("pb2", "halving", "gradients")),
+    ],
 )
 def test_a_search_ends_with_networks_trained_anew_and_a_verdict(algorithm: str, act: tuple[str, ...]) -> None:
     done = search(*(PLAIN if algorithm == "gradients" else QUICK), "--algorithm", algorithm, *act)
