@@ -22,6 +22,14 @@ def printed(plan: Plan, capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
+def test_single_task_networks_with_samples_of_their_own_take_the_passes_of_one() -> None:
+    """One run of ls and three networks of a domain each."""
+    words = ["bench", "digits", "--preset", "smoke", "--methods", "ls", "--seeds", "1", "--plan"]
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "300"})
+    assert done.exit_code == 0, done.output
+    assert "Estimated passes: as many as 2 runs of ls" in " ".join(done.output.split())
+
+
 def bench(*words: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, [*BENCH, *words], env={"COLUMNS": "300"})
     return done.exit_code, " ".join(done.output.split())

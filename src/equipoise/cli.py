@@ -108,6 +108,7 @@ def bench(
     with errors_said(debug):
         from equipoise import actions, parallel, plan_show
         from equipoise.benchmark import power
+        from equipoise.training.problem import Separate
 
         own = actions.own_data(data, csv, smiles, features, targets, skip_bad=skip_bad)
         changes = actions.settings(settings, **own, molecules=molecules, epochs=epochs)
@@ -119,7 +120,7 @@ def bench(
         where = out or Path("runs") / f"{problem}-{preset}"
         answers = power.asked(made, difference, noise, like, shown=plan)
         if plan:
-            plan_show.print_plan(made, where)
+            plan_show.print_plan(made, where, separate=isinstance(actions.class_of(problem), Separate))
             for sentence in answers:
                 typer.echo(sentence)
             return

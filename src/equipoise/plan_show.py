@@ -13,8 +13,14 @@ from equipoise.terminal import print_rows, say
 from equipoise.training.config import TrainConfig
 
 
-def print_plan(plan: Plan, where: Path) -> None:
-    """Print what a plan would run: its rows, its settings, how many runs, and about how many passes they take."""
+def print_plan(plan: Plan, where: Path, *, separate: bool = False) -> None:
+    """Print what a plan would run: its rows, its settings, how many runs, and about how many passes they take.
+
+    Args:
+        plan: of the runs.
+        where: its directory.
+        separate: whether each task has samples of its own; see `equipoise.training.problem.Separate`.
+    """
     entries = planning.entries(plan)
     seeds = ", ".join(map(str, plan.seeds))
     rows = [[label, _tried(plan, label), seeds] for label, _ in entries]
@@ -22,7 +28,7 @@ def print_plan(plan: Plan, where: Path) -> None:
     for name, value in planning.flat(plan.config).items():
         say(f"{name} = {value}")
     say_added(plan)
-    for line in (*_trial_lines(plan), *_cost_lines(plan)):
+    for line in (*_trial_lines(plan), *_cost_lines(plan, separate)):
         say(line)
     say(f"{planning.left(plan, [])} runs ({_counted(plan)}) would go to {where}.")
 
@@ -66,7 +72,7 @@ def _decay(setting: Setting) -> str:
     return f"{setting.train['weight_decay']:g}"
 
 
-def _cost_lines(plan: Plan) -> list[str]:
+def _cost_lines(plan: Plan, separate: bool) -> list[str]:
     """How many passes all runs take, counted in runs of `ls`."""
     n_tasks, train = len(plan.tasks), _train(plan)
     unit = expected("ls", train, n_tasks)
@@ -75,7 +81,7 @@ def _cost_lines(plan: Plan) -> list[str]:
         matched = label.endswith(COMPUTE)
         runs = len(plan.seeds) if matched else len(settings(plan, label)) + len(plan.seeds) - 1
         share = _epochs(plan, label) / train.epochs if matched else 1.0
-        total += runs * share * expected(label, train, n_tasks) / unit
+        total += runs * share * expected(label, train, n_tasks, separate=separate) / unit
     return [
         f"Estimated passes: as many as {total:.0f} runs of ls of {train.epochs} epochs, where a forward pass counts "
         f"{FORWARD} and a backward pass through the shared parameters {BACKWARD}. Rows are at equal epochs"

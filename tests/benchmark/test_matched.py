@@ -70,6 +70,11 @@ def test_what_a_batch_is_expected_to_cost(label: str, changes: dict[str, Any], c
     assert expected(label, TrainConfig(**changes), 4) == cost
 
 
+def test_a_single_task_network_with_samples_of_its_own_is_expected_to_cost_its_part() -> None:
+    assert expected("stl:task=a", TrainConfig(), 4, separate=True) == 3 / 4
+    assert expected("ls", TrainConfig(), 4, separate=True) == 3
+
+
 def test_the_epochs_are_those_that_ls_pays_for() -> None:
     made = plan(methods=("ls", "nashmtl"))
     ls, nash = pending(made, [])

@@ -79,17 +79,18 @@ def with_compute(methods: Iterable[str], train: TrainConfig, n_tasks: int) -> li
     return labels
 
 
-def expected(label: str, train: TrainConfig, n_tasks: int) -> float:
+def expected(label: str, train: TrainConfig, n_tasks: int, *, separate: bool = False) -> float:
     """What a batch of the training part is expected to cost, in units of a forward pass; runs count what it did cost.
 
     Args:
         label: of the method.
         train: how it is trained.
         n_tasks: the number of tasks m.
+        separate: whether each task has samples of its own, of which a single-task run takes 1 / m of all on average.
     """
     spec = MethodSpec.parse(base_label(label))
     if spec.name == "stl":
-        return FORWARD + BACKWARD
+        return (FORWARD + BACKWARD) / (n_tasks if separate else 1)
     method = build_method(spec, n_tasks)
     rows = n_tasks if method.reads > Reads.LOSSES else 1
     leaner = method.reads == Reads.GRAMIAN and train.memory not in ("auto", "rows", "rows_bf16", "rows_cpu")

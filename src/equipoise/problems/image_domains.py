@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -102,9 +102,11 @@ class ImageDomains(ABC):
         mixture: how batches make steps.
 
     Attributes:
+        separate: each task has images of its own; see `Separate`.
         workers: threads that read ahead.
     """
 
+    separate: ClassVar[bool] = True
     workers: int = 0
 
     def __init__(self, names: Sequence[str], known: Sequence[str], mixture: Mixture) -> None:

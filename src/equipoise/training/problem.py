@@ -161,6 +161,17 @@ class Reweightable(Protocol):
 
 
 @runtime_checkable
+class Separate(Protocol):
+    """A problem class each of whose tasks has samples of its own, such as domains: a single-task run sees no others.
+
+    Attributes:
+        separate: True. Its training loader is `equipoise.training.domains.Domains`, of domains named as the tasks.
+    """
+
+    separate: ClassVar[bool]
+
+
+@runtime_checkable
 class Checkable(Protocol):
     """A problem class whose data the user has in a folder: `equipoise data NAME --data DIR` looks through it."""
 
