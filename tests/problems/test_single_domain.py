@@ -23,7 +23,7 @@ from equipoise.data.mnist import Images, Parts
 from equipoise.problems.digits import Digits
 from equipoise.training.config import RunConfig, TrainConfig
 from equipoise.training.loop import Trainer
-from equipoise.training.outcome import Outcome
+from equipoise.training.outcome import Hooks, InterruptedRunError, Outcome
 from shown import Shown
 
 NAMES = ("mnist", "optdigits", "pendigits")
@@ -143,6 +143,34 @@ def test_statistics_of_batches_are_those_of_its_own_domain(tmp_path: Path, folde
     for method in ("stl:task=mnist", "ls"):
         one, two = (trained(tmp_path / str(k), d, method, epochs=1) for k, d in enumerate((digits, other)))
         assert torch.equal(one.state, two.state) == (method != "ls")
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_stopped_run_on_a_drawn_domain_goes_on_to_the_same_numbers(
+    tmp_path: Path, folder: Path, accumulate: int
+) -> None:
+    digits: Any = problem(folder, **MIXINGS["drawn"])
+    train = TrainConfig(epochs=2, accumulate=accumulate)
+    how = RunConfig(problem="digits", method="stl:task=pendigits", lr=0.01, seed=3, train=train)
+    whole = Trainer(digits, how, tmp_path / "a", tmp_path / "a.pt")
+    outcome, asked = whole.run(), iter(range(1, 100))
+    hooks = Hooks(stop=lambda: next(asked) == 3)
+    with pytest.raises(InterruptedRunError):
+        Trainer(digits, how, tmp_path / "b", tmp_path / "b.pt", hooks).run()
+    again = Trainer(digits, how, tmp_path / "b", tmp_path / "b.pt")
+    found = again.run()
+    assert (found.metrics, found.steps) == (outcome.metrics, outcome.steps)
+    assert (found.forwards, found.backwards) == (outcome.forwards, outcome.backwards)
+    for p, q in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_domain_that_is_never_drawn_is_said(tmp_path: Path, folder: Path) -> None:
+    digits = problem(folder, mixing="sampled", weights="0.000001,0.499999,0.5")
+    with pytest.raises(
+        ValueError, match=r"A run should make at least 1 step\. Found none in 2 epoch\(s\), since"
+    ):
+        trained(tmp_path, digits, "stl:task=mnist")
 
 
 def test_the_evaluation_looks_at_its_own_domain_alone(tmp_path: Path, folder: Path) -> None:

@@ -272,7 +272,7 @@ class Trainer:
             epochs=at.epoch - 1,
             steps=at.step,
             seconds=at.seconds,
-            seconds_per_step=at.seconds / at.step,
+            seconds_per_step=at.seconds_per_step,
             data_seconds=at.data_seconds,
             evaluation_seconds=at.evaluation_seconds,
             peak_memory_mb=self._memory.peak(at.peak_memory_mb),

@@ -55,6 +55,20 @@ class Position:
         """The position of a checkpoint; what its version did not count is unknown."""
         return cls(**{"forwards": None, "backwards": None, **state})
 
+    @property
+    def seconds_per_step(self) -> float:
+        """Of training.
+
+        Raises:
+            ValueError: if there was no step, since no batch had a label of the run's tasks.
+        """
+        if self.step == 0:
+            raise ValueError(
+                f"A run should make at least 1 step. Found none in {self.epoch - 1} epoch(s), since no batch had a "
+                "label of its tasks: train for more epochs, or draw their samples more often."
+            )
+        return self.seconds / self.step
+
     def count(self, forwards: float, backwards: float) -> None:
         """Count passes in, unless those before are unknown."""
         if self.forwards is not None and self.backwards is not None:
