@@ -107,7 +107,7 @@ def test_other_single_task_networks_are_no_difference_of_the_methods(tmp_path: P
     mine, theirs = (summary.methods[0].delta_m for summary in (found.summary, after.summary))
     assert mine is not None and theirs is not None and abs(mine.mean - theirs.mean) > 10
     html = write_comparison(first, [other]).read_text()
-    assert "relative to the single-task networks of adam, so that these cancel" in html
+    assert "relative to the single-task values of adam, so that these cancel" in html
 
 
 def test_equal_differences_of_few_seeds_are_no_test(tmp_path: Path) -> None:

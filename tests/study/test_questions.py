@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scipy import stats
 
+from equipoise.benchmark.records import Plan
+from equipoise.benchmark.runs import Run
 from equipoise.build import build_method
 from equipoise.core import MethodSpec
 from equipoise.problems.fronts import Fronts
@@ -20,6 +24,7 @@ from equipoise.study.asking import Asked, arm_plans, check_asked, keep_question,
 from equipoise.study.plan import StudyError
 from equipoise.study.question import Facts, Found
 from equipoise.study.questions import QUESTIONS
+from equipoise.study.said import Together
 from study.planted_runs import Planted, Scores
 
 FACTS = [
@@ -29,6 +34,7 @@ FACTS = [
 ]
 GO = "go4align:groups=3"
 PROBLEM: Any = Synthetic
+ORDER = ("ls", "si", "rlw", "dwa", "uw", "famo", "mgda", "nashmtl", "go4align")
 
 
 def asked(question: str = "grouping", **changes: Any) -> Asked:
@@ -101,9 +107,7 @@ def test_answers_are_paired_t_tests_after_holms_correction(tmp_path: Path) -> No
             [sum(arm.row(name).scores[seed] for name in names) / len(names) for seed in range(4)]
             for names in (one.contrast.these, one.contrast.those)
         ]
-        assert one.comparison is not None
-        same = sides[0] == sides[1]  # of the groups frozen and known, which are one variant here
-        p_values.append(1.0 if same else float(stats.ttest_rel(*sides).pvalue))
+        p_values.append(float(stats.ttest_rel(*sides).pvalue))
         assert one.comparison.p == pytest.approx(p_values[-1], rel=1e-6)
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     least = 0.0
@@ -113,6 +117,99 @@ def test_answers_are_paired_t_tests_after_holms_correction(tmp_path: Path) -> No
     assert yes.sentence.startswith("Yes (-29.9 points of delta_m, 95 % interval")
     assert f"an observed difference of {unsure.visible:.1f} would have been clear" in unsure.sentence
     assert arm.row("found").groups is not None and arm.row("found").groups.agreement == 1.0  # type: ignore[union-attr]
+
+
+def test_what_is_the_same_runs_is_no_test_and_said(tmp_path: Path) -> None:
+    """Where the fixed weights that validate best are equal ones, their runs are those of equal weights."""
+
+    def score(label: str, seed: int) -> float:
+        level = {"ls": 10.0, "constant:weights=[1.0, 1.0, 1.0, 1.0, 1.0, 1.0]": 10.0}.get(
+            label, 20.0 + len(label) / 9
+        )
+        return level + (seed * 7 % 4) * (1.0 if level < 20 else len(label) / 30)
+
+    (arm,) = answered(tmp_path, score, asked("tuned")).arms
+    assert arm.row("fixed weights, tuned").scores == arm.row("ls").scores
+    *others, last = arm.answers
+    assert last.sentence == "Cannot be told: both sides are the same runs, with equal scores on every seed."
+    assert (last.said, last.p) == ("cannot be told", 1.0)
+    # Against equal and against tuned weights is one test each of the two rules, and they against each other the third.
+    against, between = {one.comparison for one in others[:4]}, others[4].comparison
+    assert len(against) == 2
+    smallest = min(one.p for one in (*against, between))
+    assert min(one.p for one in others) == pytest.approx(3 * smallest)
+
+
+class Converging(Planted):
+    """Tasks that converge in steps of `apart(label, seed)` epochs, from the first on."""
+
+    def __init__(self, score: Scores, apart: Callable[[str, int], int]) -> None:
+        super().__init__(score)
+        self.apart = apart
+
+    def _log(self, plan: Plan, run: Run, directory: Path) -> None:
+        ends = [1 + task * self.apart(run.method, run.seed) for task in range(len(plan.tasks))]
+        folder = directory / "runs" / run.run_id
+        folder.mkdir(parents=True)
+        with open(folder / "epochs.csv", "w", newline="") as file:
+            rows = [[epoch, *(9.0 if epoch < end else 1.0 for end in ends)] for epoch in range(max(ends) + 1)]
+            header = ["epoch", *(f"val_{task.metrics[0].name}" for task in plan.tasks)]
+            csv.writer(file).writerows([header, *rows])
+
+
+def convergence(where: Path, levels: dict[str, float], *, seeds: int = 3, common: float = 0.0) -> Together:
+    """What is said where the tasks of `ls si rlw ...` are 1, 2, 3, ... epochs apart and these are the scores."""
+
+    def score(label: str, seed: int) -> float:
+        return levels[label.partition(":")[0]] + common * seed + (len(label) * (seed + 1) % 5)
+
+    def apart(label: str, seed: int) -> int:
+        return 1 + ORDER.index(label.partition(":")[0]) + round(common / 50) * seed
+
+    wanted = asked("convergence", seeds=seeds)
+    found = answered(where, score, wanted, Converging(score, apart))
+    assert found.together is not None
+    page = answers_page(found, [], "equipoise study convergence")
+    assert f"- **{QUESTIONS['convergence'].text}** {found.together.sentence}" in page
+    assert "comparisons of this page and the correlation" in page
+    write_answers_file(found, where)
+    assert json.loads((where / "answers.json").read_text())["correlation"]["said"] == found.together.said
+    return found.together
+
+
+@pytest.mark.parametrize(
+    ("sign", "said", "words"), [(1, "yes", "Yes ("), (-1, "no", "No, the other way round (")]
+)
+def test_convergence_goes_with_scores_over_methods(sign: int, said: str, words: str, tmp_path: Path) -> None:
+    one = convergence(tmp_path, {name: 90.0 + sign * 2 * place for place, name in enumerate(ORDER)})
+    assert (one.said, one.correlation.n, one.seeds) == (said, 9, 3)
+    assert one.sentence.startswith(
+        f"{words}correlation of convergence difference and delta_m {one.correlation.r:.2f}"
+    )
+    assert 0.9 < sign * one.correlation.r < 1
+    assert one.correlation.p < one.p < 0.05  # it is one of the tests that are corrected for
+
+
+def test_what_seeds_do_to_all_methods_is_no_correlation(tmp_path: Path) -> None:
+    """Scores that have nothing to do with convergence over methods, while both grow from seed to seed."""
+    levels = dict(zip(ORDER, (3.0, -2.0, 1.0, 0.0, 2.0, -1.0, -3.0, 1.5, 0.5), strict=True))
+    one = convergence(tmp_path, levels, common=100.0)
+    plain = convergence(tmp_path / "alone", levels)
+    assert one.said == "cannot be told" and one.correlation.r == pytest.approx(plain.correlation.r)
+    assert f"an observed one of {one.visible:.2f} would have been clear" in one.sentence
+
+
+def test_one_seed_says_nothing_of_the_correlation(tmp_path: Path) -> None:
+    one = convergence(tmp_path, {name: 40.0 + 3 * place for place, name in enumerate(ORDER)}, seeds=1)
+    assert one.sentence == "Cannot be told: one seed says nothing about another one; add seeds."
+
+
+def test_equal_differences_of_two_seeds_answer_nothing(tmp_path: Path) -> None:
+    """Their spread is 0, and p would be 0: a yes to everything."""
+    found = answered(tmp_path, lambda label, seed: 5.0 * seed + len(label), asked(seeds=2))
+    answers = found.arms[0].answers
+    assert {one.said for one in answers} == {"cannot be told"}
+    assert "points of delta_m, but every seed has the same difference" in answers[0].sentence
 
 
 def test_what_is_worse_is_answered_by_no(tmp_path: Path) -> None:
@@ -147,7 +244,10 @@ def test_failed_and_diverged_runs_stay_in_the_table_and_out_of_the_differences(t
     against_none = by_question["Does grouping help, against a weight for each task?"].comparison
     assert against_none is not None and against_none.freedom == 2
     page = answers_page(found, [], "equipoise study grouping")
-    assert "| equal weights | failed |" in page and "equal weights: seed 0: the loss of g1t1 is not finite" in page
+    assert (
+        "| equal weights | failed |" in page
+        and "equal weights: seed 0: the loss of g1t1 is not finite" in page
+    )
     write_answers_file(found, tmp_path)
     written = json.loads((tmp_path / "answers.json").read_text())
     assert written["arms"][0]["variants"][0]["scores"] == {}

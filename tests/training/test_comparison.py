@@ -20,6 +20,7 @@ from equipoise.training.comparison import (
     holm_steps,
     judged,
     paired,
+    verdict_on,
 )
 
 FIRST, SECOND = [5.0, 6.1, 4.4, 5.2], [5.9, 6.8, 5.5, 6.0]
@@ -52,7 +53,7 @@ def test_what_cannot_be_tested_has_no_interval_and_no_verdict(
     found = compared(scores, others)
     assert (found.why, found.p, found.half, found.visible(0.01)) == (why, 1.0, math.inf, math.inf)
     (one,) = judged([found])
-    assert (one.verdict, one.p, one.visible, one.clear) == ("unknown", 1.0, math.inf, False)
+    assert (verdict_on(one), one.p, one.visible, one.clear) == ("unknown", 1.0, math.inf, False)
 
 
 def test_pairs_are_those_of_common_seeds() -> None:
@@ -65,16 +66,16 @@ def test_what_was_not_tested_is_not_in_the_family() -> None:
     better, same, tie = compared(FIRST, SECOND), compared(FIRST, FIRST), compared(FIRST, FIRST[::-1])
     one, two, three = judged([better, same, tie])
     assert one.p == pytest.approx(2 * better.p) and three.p == pytest.approx(tie.p)
-    assert [each.verdict for each in (one, two, three)] == ["better", "unknown", "tie"]
+    assert [verdict_on(each) for each in (one, two, three)] == ["better", "unknown", "tie"]
     (other,) = judged([compared(SECOND, FIRST)])
-    assert other.verdict == "worse" and other.p == pytest.approx(better.p)
+    assert verdict_on(other) == "worse" and other.p == pytest.approx(better.p)
 
 
 def test_what_would_have_been_clear_is_that_of_holm_s_step() -> None:
     """The first of two is at half of the level; the second, once the first is clear, at all of it."""
     tests = [compared(FIRST, FIRST[::-1]), compared(FIRST, [score + 9 for score in SECOND])]
     tie, clear = judged(tests)
-    assert (tie.verdict, clear.verdict) == ("tie", "better")
+    assert (verdict_on(tie), verdict_on(clear)) == ("tie", "better")
     assert tie.visible == pytest.approx(critical(LEVEL, 3) * tests[0].error)
     assert clear.visible == pytest.approx(critical(LEVEL / 2, 3) * tests[1].error)
     assert holm_steps([0.5, 0.001, 0.04, 0.02]) == [3, 4, 3, 3]  # it stops at 0.02 > 0.05 / 3

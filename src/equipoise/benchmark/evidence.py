@@ -9,7 +9,15 @@ from functools import lru_cache
 from itertools import combinations
 
 from equipoise.solvers.solution import single_threaded
-from equipoise.training.comparison import CONFIDENCE, NOT_FINITE, Comparison, Judged, judged, paired
+from equipoise.training.comparison import (
+    CONFIDENCE,
+    NOT_FINITE,
+    Comparison,
+    Judged,
+    judged,
+    paired,
+    verdict_on,
+)
 
 from . import aggregates
 from .bootstrap import SEED
@@ -123,7 +131,7 @@ def _difference(
         estimate = replace(estimate, why=own or f"{reference.method} is {other or 'not finite'}")
     visible = None if one.test.why else one.visible
     improvement = aggregates.improvement(samples, row, reference)
-    return Difference(estimate, one.test.p, one.p, visible, improvement, one.verdict)
+    return Difference(estimate, one.test.p, one.p, visible, improvement, verdict_on(one))
 
 
 def _finite(scores: Mapping[int, float]) -> dict[int, float]:

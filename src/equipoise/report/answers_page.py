@@ -9,7 +9,7 @@ from statistics import fmean
 
 from equipoise.benchmark.records import write_atomically
 from equipoise.study.answers import ArmResult, Result, Row
-from equipoise.study.estimates import Estimate, pearson, t_quantile
+from equipoise.study.estimates import t_quantile
 
 from .cells import Cell, Table, markdown
 from .figures import Drawing, draw
@@ -92,30 +92,8 @@ def _answers(found: Result) -> list[str]:
 
 
 def correlation_said(found: Result) -> str:
-    """The correlation of convergence difference and score, in a sentence; nothing in other studies."""
-    if "convergence" not in found.question.looks:
-        return ""
-    known = [row for row in found.arms[0].rows if row.convergence and row.scores]
-    clusters = [
-        [(row.convergence[seed], score) for seed, score in row.scores.items() if seed in row.convergence]
-        for row in known
-    ]
-    one = pearson(clusters)
-    if one is None:
-        return (
-            f"- **{found.question.text}** Cannot be told: fewer than three methods have both numbers, or one of them "
-            "does not vary."
-        )
-    said = "Yes" if one.low > 0 else "No, the other way round" if one.high < 0 else "Cannot be told"
-    return (
-        f"- **{found.question.text}** {said}: correlation of convergence "
-        f"difference and delta_m over all runs {_interval(one)}, 95 % interval by drawing whole methods, "
-        f"{len(known)} of them."
-    )
-
-
-def _interval(one: Estimate) -> str:
-    return f"{number(one.value, 2)} ({number(one.low, 2)} to {number(one.high, 2)})"
+    """How scores go with convergence, in a sentence; nothing in other studies."""
+    return f"- **{found.question.text}** {found.together.sentence}" if found.together else ""
 
 
 def _tables(found: Result) -> list[str]:
@@ -236,10 +214,20 @@ def _definitions(found: Result) -> str:
     if not any(arm.answers for arm in found.arms):
         return ""
     count = sum(len(arm.answers) for arm in found.arms)
+    also = " and the correlation" if found.together else ""
+    correlation = (
+        " The correlation is over methods: each is one point, the mean of its convergence differences and that of its "
+        "scores over the seeds that all methods have. Its p-value is the share of 10,000 random orders of the scores "
+        "that go together as much; the interval is Fisher's. Methods of this list stand for others like them."
+        if found.together
+        else ""
+    )
     return (
         f"## How to read the answers\n\nEach of the {counted(count, 'comparison')} takes the difference of delta_m "
         "of the two sides on each seed (the mean, where a side has several variants), and its paired t test. Yes or "
-        "no needs p < 0.05 after Holm's correction over all comparisons of this page. Otherwise it cannot be told, "
-        "which is not the same as no difference: the observed difference that would have been clear is given, and "
-        "a true one of that size is missed half of the time. The intervals are not corrected."
+        f"no needs p < 0.05 after Holm's correction over all comparisons of this page{also}; two sides that are the "
+        "same runs are no test. Otherwise it cannot be told, which is not the same as no difference: the observed "
+        "difference that would have been clear is given, and a true one of that size is missed half of the time. The "
+        "intervals are not corrected."
+        f"{correlation}"
     )

@@ -113,21 +113,22 @@ def _table(found: Beside, side: Side, place: int) -> Table:
         "verdict",
         "seeds",
     )
+    title = f"{side.name} against {found.name}"
+    return Table(f"compare-{place}", title, header, rows, tuple(_notes(found, side)))
+
+
+def _notes(found: Beside, side: Side) -> list[str]:
     reasons = sorted({one.delta_m.why for one in side.methods if one.delta_m and one.delta_m.why})
-    missing = [
+    notes = [_PAIRED]
+    if any(one.delta_m for one in side.methods):
+        notes.append(
+            f"Both sides of a difference are relative to the single-task values of {found.name}, so that these "
+            "cancel. The two columns of Δm are relative to those of each run, so their difference may be another one."
+        )
+    notes += [f"No interval: {reason}." for reason in reasons]
+    return notes + [
         text for text in (_no_delta(found.name, found.summary), _no_delta(side.name, side.summary)) if text
     ]
-    shared = (
-        f"Both sides of a difference are relative to the single-task networks of {found.name}, so that these cancel. "
-        "The two columns of Δm are relative to those of each run, so their difference may be another one."
-    )
-    notes = (
-        _PAIRED,
-        *([] if found.summary.baseline.missing else [shared]),
-        *(f"No interval: {reason}." for reason in reasons),
-        *missing,
-    )
-    return Table(f"compare-{place}", f"{side.name} against {found.name}", header, rows, notes)
 
 
 def _no_delta(name: str, summary: Summary) -> str:

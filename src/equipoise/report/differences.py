@@ -17,7 +17,7 @@ from equipoise.benchmark.records import Plan, RunDirectoryError
 from equipoise.benchmark.samples import Samples
 from equipoise.benchmark.statistics import summarise
 from equipoise.benchmark.summary import MethodSummary, Summary
-from equipoise.training.comparison import NO_SEED, SAME, Verdict, judged, paired
+from equipoise.training.comparison import NO_SEED, SAME, Verdict, judged, paired, verdict_on
 from equipoise.training.task import Metric
 
 
@@ -125,7 +125,7 @@ def _side(first: Summary, name: str, other: Summary, path: Path) -> Side:
             row.method,
             _estimate(*sides),
             None if one.test.why else one.p,
-            one.verdict,
+            verdict_on(one),
             {metric.name: _relative(row, theirs[row.method], metric) for metric in first.plan.metrics},
         )
         for row, sides, one in zip(common, scores, family, strict=True)

@@ -20,7 +20,7 @@ def answers(found: Result, canvas: Canvas) -> Plot | None:
         (f"{one.contrast.question}{_where(found, arm)}", one)
         for arm in found.arms
         for one in arm.answers
-        if one.comparison is not None and one.comparison.freedom
+        if not one.comparison.why
     ]
     if not rows:
         return None
@@ -28,7 +28,6 @@ def answers(found: Result, canvas: Canvas) -> Plot | None:
     figure = canvas(9.4, 1.0 + 0.3 * len(rows))
     axes = figure.subplots()
     for place, (_, one) in enumerate(rows):
-        assert one.comparison is not None
         colour = {"yes": BLUE, "no": ORANGE, "cannot be told": GREY}[one.said]
         bar = {"color": colour, "capsize": 3, "linewidth": 1.6, "marker": "o", "markersize": 5}
         axes.errorbar(one.comparison.mean, place, xerr=one.comparison.half, **bar)

@@ -10,7 +10,7 @@ from equipoise.search.genealogy import generations, read_results
 from equipoise.search.generations import best_of, schedule_of
 from equipoise.search.kept import read_plan
 from equipoise.study.analysis import Findings, Transfer
-from equipoise.study.estimates import Estimate
+from equipoise.study.estimates import Bounded
 from equipoise.study.plan import Pair
 from equipoise.study.verdict import verdicts
 
@@ -180,7 +180,7 @@ def _correlation_table(found: Findings) -> Table:
     )
 
 
-def _interval(estimate: Estimate | None) -> str:
+def _interval(estimate: Bounded | None) -> str:
     if estimate is None:
         return "–"
     return f"{number(estimate.value, 2)} ({number(estimate.low, 2)} to {number(estimate.high, 2)})"

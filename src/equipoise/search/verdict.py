@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from equipoise.training.comparison import ONE_SEED, SAME, Comparison, Judged, judged, paired
+from equipoise.training.comparison import ONE_SEED, SAME, Comparison, Judged, judged, paired, verdict_on
 
 from .generations import Result, best_of
 from .plan import SearchPlan
@@ -109,7 +109,7 @@ def _of_a_gain(plan: SearchPlan, gain: Gain) -> str:
     if difference.why:
         said = "" if difference.why == SAME else f"{difference.mean:+.2f}, but "
         return f"{what}: {said}{difference.why}."
-    verdict: str = gain.judged.verdict
+    verdict: str = verdict_on(gain.judged)
     if not gain.judged.clear:
         verdict = f"no clear difference; an observed one of {gain.judged.visible:.2f} would have been"
     return (

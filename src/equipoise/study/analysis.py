@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from .cell import CellResult
-from .estimates import Estimate, Noise, noise_of, pearson, slope, spearman
+from .estimates import Bounded, NetworkNoise, noise_of, pearson, slope, spearman
 from .plan import Capacity, Pair, StudyPlan
 
 Part = str  # "validation", "test" or "train"
@@ -62,8 +62,8 @@ class Correlation:
 
     statistic: str
     epochs: str
-    pearson: Estimate | None
-    spearman: Estimate | None
+    pearson: Bounded | None
+    spearman: Bounded | None
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ class Findings:
     results: Sequence[CellResult]
     hidden: Mapping[str, str]
     parameters: Mapping[Capacity, int]
-    noise: Mapping[Part, Noise | None]
+    noise: Mapping[Part, NetworkNoise | None]
     best: Mapping[tuple[Pair, Capacity], Best]
-    trend: Estimate | None
+    trend: Bounded | None
     transfer: Mapping[Pair, Transfer]
-    transfer_mean: Estimate | None
+    transfer_mean: Bounded | None
     correlations: Sequence[Correlation]
 
 
@@ -184,7 +184,7 @@ def _hidden(plan: StudyPlan, results: Sequence[CellResult]) -> dict[str, str]:
     return hidden
 
 
-def _noise(plan: StudyPlan, results: Sequence[CellResult], part: Part) -> Noise | None:
+def _noise(plan: StudyPlan, results: Sequence[CellResult], part: Part) -> NetworkNoise | None:
     capacities = dict.fromkeys(result.cell.capacity for result in results)
     curves = [
         [(p, [merit(plan, r, part) for r in found]) for p, found in joint(results, pair, capacity).items()]
@@ -195,7 +195,7 @@ def _noise(plan: StudyPlan, results: Sequence[CellResult], part: Part) -> Noise 
 
 
 def _best(
-    plan: StudyPlan, results: Sequence[CellResult], pair: Pair, capacity: Capacity, noise: Noise | None
+    plan: StudyPlan, results: Sequence[CellResult], pair: Pair, capacity: Capacity, noise: NetworkNoise | None
 ) -> Best | None:
     cells = joint(results, pair, capacity)
     if not cells:
@@ -215,7 +215,7 @@ def _best(
 
 def _trend(
     plan: StudyPlan, parameters: Mapping[Capacity, int], best: Mapping[tuple[Pair, Capacity], Best]
-) -> Estimate | None:
+) -> Bounded | None:
     """Over the means of all pairs: those of one capacity share references and test parts, so they are one point."""
     points = []
     for capacity, count in parameters.items():
@@ -247,14 +247,16 @@ def _transfer(
     return found
 
 
-def _mean_cost(plan: StudyPlan, transfer: Mapping[Pair, Transfer], noise: Noise | None) -> Estimate | None:
+def _mean_cost(
+    plan: StudyPlan, transfer: Mapping[Pair, Transfer], noise: NetworkNoise | None
+) -> Bounded | None:
     """With the noise of a difference for every pair, also where both p are the same by chance."""
     if not transfer:
         return None
     value = fmean(one.cost for one in transfer.values())
     if noise is None:
-        return Estimate(value, -math.inf, math.inf)
-    return Estimate.around(value, noise.half(2 / len(plan.seeds) / len(transfer)))
+        return Bounded(value, -math.inf, math.inf)
+    return Bounded.around(value, noise.half(2 / len(plan.seeds) / len(transfer)))
 
 
 def _correlations(plan: StudyPlan, results: Sequence[CellResult]) -> list[Correlation]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
-from typing import Literal
 
 import torch
 
@@ -16,18 +15,19 @@ from equipoise.benchmark.records import Record, RunDirectoryError
 from equipoise.benchmark.statistics import summarise
 from equipoise.benchmark.summary import MethodSummary, Summary
 from equipoise.core.grouping import Grouping
-from equipoise.training.comparison import Comparison, compared, holm
+from equipoise.training.comparison import Comparison, Judged, OneTest, compared, judged
 from equipoise.training.metrics import delta_m
 
 from .asking import ArmPlan
+from .correlation import PermutedCorrelation, correlated
 from .partition import Groups, groups_of_run, logged_groups
 from .plan import StudyError
 from .question import Arm, Contrast, Question, Variant
 from .risks import run_convergence
+from .said import Answer, Together, said
 
-LEVEL = 0.05
 _TIMED_DRAWS = 20
-Said = Literal["yes", "no", "cannot be told"]
+_Sides = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -53,40 +53,6 @@ class Row:
     memory: float | None
     convergence: Mapping[int, float]
     failed: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer to one comparison.
-
-    Args:
-        contrast: what was compared.
-        comparison: the difference of these and those over the common seeds, lower is better; None without a seed.
-        p: after Holm's correction over all comparisons of the study; 1 where there is no test.
-        visible: the smallest observed difference that would have had a p-value below 5 % after a correction for all
-            of them; a true one of that size is missed half of the time.
-        said: "yes" if these are better, "no" if those are.
-    """
-
-    contrast: Contrast
-    comparison: Comparison | None
-    p: float
-    visible: float
-    said: Said
-
-    @property
-    def sentence(self) -> str:
-        """The answer in a sentence, with its numbers."""
-        if self.comparison is None:
-            return "Cannot be told: no seed on which all of these variants ended well."
-        seen = f"{self.comparison.mean:+.1f} points of delta_m"
-        if not self.comparison.freedom:
-            return f"Cannot be told: one seed ({seen}) says nothing about another one; add seeds."
-        low, high = (self.comparison.mean + side * self.comparison.half for side in (-1, 1))
-        interval = f"{seen}, 95 % interval {low:+.1f} to {high:+.1f}"
-        if self.said == "cannot be told":
-            return f"Cannot be told ({interval}); an observed difference of {self.visible:.1f} would have been clear."
-        return f"{self.said.capitalize()} ({interval}; p = {self.p:.2g} after Holm's correction)."
 
 
 @dataclass(frozen=True)
@@ -125,40 +91,49 @@ class Result:
     Args:
         question: that was asked.
         arms: in their order.
+        together: how scores go with the convergence of tasks; None in studies that do not ask it.
     """
 
     question: Question
     arms: tuple[ArmResult, ...]
+    together: Together | None = None
 
 
 def answer(question: Question, directory: Path, plans: Sequence[ArmPlan]) -> Result:
     """Read the runs of a study and answer its comparisons; p-values are corrected over all arms together.
 
+    Comparisons of which the scores of both sides are the same, as of variants that are one method, are one test.
+
     Raises:
         StudyError: if no run of an arm has ended well.
     """
     arms = [_arm(directory / planned.arm.name, planned) for planned in plans]
-    found = [
-        (arm, contrast, _compared(arm, contrast))
-        for arm, planned in zip(arms, plans, strict=True)
-        for contrast in question.asked(planned.facts)
-    ]
-    tested = [one for _, _, one in found if one is not None and one.freedom]
-    corrected = iter(holm([one.p for one in tested]))
-    answers: dict[str, list[Answer]] = {arm.arm.name: [] for arm in arms}
-    for arm, contrast, one in found:
-        p = next(corrected) if one is not None and one.freedom else 1.0
-        answers[arm.arm.name].append(_answer(contrast, one, p, len(tested)))
+    asked = [question.asked(planned.facts) for planned in plans]
+    sides = [[_sides(arm, one) for one in contrasts] for arm, contrasts in zip(arms, asked, strict=True)]
+    tests = {one: compared(*one) for some in sides for one in some}
+    seeds, correlation = _correlation(arms[0]) if "convergence" in question.looks else (0, None)
+    every: list[OneTest] = [*tests.values(), *([correlation] if correlation else [])]
+    family = judged(every)
+    by_sides = dict(zip(tests, family, strict=False))
     timed = "memory" in question.looks
-    done = (
-        replace(
-            arm,
-            answers=tuple(answers[arm.arm.name]),
-            grouping=grouping_seconds(planned.facts.tasks) if timed else None,
+    done = []
+    for arm, planned, contrasts, some in zip(arms, plans, asked, sides, strict=True):
+        answers = tuple(
+            _answer(contrast, tests[one], by_sides[one])
+            for contrast, one in zip(contrasts, some, strict=True)
         )
-        for arm, planned in zip(arms, plans, strict=True)
-    )
-    return Result(question, tuple(done))
+        seconds = grouping_seconds(planned.facts.tasks) if timed else None
+        done.append(replace(arm, answers=answers, grouping=seconds))
+    together = _together(correlation, seeds, family[-1]) if correlation else None
+    return Result(question, tuple(done), together)
+
+
+def _answer(contrast: Contrast, comparison: Comparison, one: Judged[OneTest]) -> Answer:
+    return Answer(contrast, comparison, one.p, one.visible, said(one.clear, comparison.mean < 0))
+
+
+def _together(correlation: PermutedCorrelation, seeds: int, one: Judged[OneTest]) -> Together:
+    return Together(correlation, seeds, one.p, one.visible, said(one.clear, correlation.r > 0))
 
 
 def grouping_seconds(tasks: int) -> float:
@@ -174,22 +149,38 @@ def grouping_seconds(tasks: int) -> float:
     return median(times[1:])
 
 
-def _answer(contrast: Contrast, comparison: Comparison | None, p: float, tests: int) -> Answer:
-    if comparison is None or not comparison.freedom:
-        return Answer(contrast, comparison, 1.0, math.inf, "cannot be told")
-    clear = p < LEVEL
-    said: Said = "cannot be told" if not clear else "yes" if comparison.mean < 0 else "no"
-    return Answer(contrast, comparison, p, comparison.visible(LEVEL / tests), said)
-
-
-def _compared(arm: ArmResult, contrast: Contrast) -> Comparison | None:
-    """The difference of the mean scores over the seeds that all variants have."""
+def _sides(arm: ArmResult, contrast: Contrast) -> _Sides:
+    """The mean scores of both sides over the seeds that all variants have."""
     these, those = ([arm.row(name).scores for name in names] for names in (contrast.these, contrast.those))
     seeds = sorted(set.intersection(*(set(scores) for scores in (*these, *those))))
-    if not seeds:
-        return None
-    sides = [[fmean(scores[seed] for scores in side) for seed in seeds] for side in (these, those)]
-    return compared(*sides)
+    first, second = (
+        tuple(fmean(scores[seed] for scores in side) for seed in seeds) for side in (these, those)
+    )
+    return first, second
+
+
+def _correlation(arm: ArmResult) -> tuple[int, PermutedCorrelation]:
+    """Of the means of each method over the seeds that all of them have, and how many seeds these are.
+
+    Seeds move all methods together, so that the runs of one are not points of their own.
+    """
+    known = [row for row in arm.rows if row.convergence and row.scores]
+    seeds = (
+        sorted(set.intersection(*(set(row.convergence) & set(row.scores) for row in known))) if known else []
+    )
+    points = [
+        (fmean(row.convergence[seed] for seed in seeds), fmean(row.scores[seed] for seed in seeds))
+        for row in (known if seeds else [])
+    ]
+    found = correlated(points)
+    if len(seeds) < 2 and known:
+        why = (
+            "one seed says nothing about another one; add seeds"
+            if seeds
+            else "no seed on which all methods ended well"
+        )
+        found = PermutedCorrelation(found.r, found.low, found.high, len(known), why)
+    return len(seeds), found
 
 
 def _arm(directory: Path, planned: ArmPlan) -> ArmResult:

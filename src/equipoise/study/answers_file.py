@@ -11,7 +11,8 @@ from typing import Any
 
 from equipoise.training.storage import storing, write_atomically
 
-from .answers import Answer, Result, Row
+from .answers import Result, Row
+from .said import Answer, Together
 
 FILE = "answers.json"
 
@@ -36,6 +37,7 @@ def write_answers_file(found: Result, directory: Path) -> None:
             }
             for arm in found.arms
         ],
+        "correlation": found.together and _together(found.together),
     }
     with storing(directory / FILE):
         write_atomically(directory / FILE, json.dumps(_finite(content), indent=1, allow_nan=False))
@@ -57,9 +59,24 @@ def _answer(one: Answer) -> dict[str, Any]:
     return {
         **asdict(one.contrast),
         "said": one.said,
-        "mean": one.comparison and one.comparison.mean,
-        "half_interval": one.comparison and one.comparison.half,
-        "seeds": one.comparison and one.comparison.freedom + 1,
+        "mean": one.comparison.mean,
+        "half_interval": one.comparison.half,
+        "seeds": one.comparison.n,
+        "untested": one.comparison.why,
+        "p_holm": one.p,
+        "visible": one.visible,
+        "sentence": one.sentence,
+    }
+
+
+def _together(one: Together) -> dict[str, Any]:
+    return {
+        "said": one.said,
+        "r": one.correlation.r,
+        "interval": [one.correlation.low, one.correlation.high],
+        "methods": one.correlation.n,
+        "seeds": one.seeds,
+        "untested": one.correlation.why,
         "p_holm": one.p,
         "visible": one.visible,
         "sentence": one.sentence,

@@ -17,7 +17,7 @@ _DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Bounded:
     """A number with its 95 % interval; the bounds are infinite where nothing is known of it."""
 
     value: float
@@ -25,13 +25,13 @@ class Estimate:
     high: float
 
     @classmethod
-    def around(cls, value: float, half: float) -> Estimate:
+    def around(cls, value: float, half: float) -> Bounded:
         """A symmetric one."""
         return cls(value, value - half, value + half)
 
 
 @dataclass(frozen=True)
-class Noise:
+class NetworkNoise:
     """How much the merit of one network would differ if it were trained again.
 
     Args:
@@ -54,7 +54,7 @@ def t_quantile(df: int) -> float:
     return critical(0.05, df) if df >= _LEAST_DF else math.inf
 
 
-def noise_of(curves: Sequence[Sequence[tuple[float, Sequence[float]]]]) -> Noise | None:
+def noise_of(curves: Sequence[Sequence[tuple[float, Sequence[float]]]]) -> NetworkNoise | None:
     """The noise of one network, pooled over all curves; None where it cannot be told.
 
     With several seeds: sqrt(sum (y - mean of its seeds)^2 / (networks - points)). With one: the residuals of a
@@ -68,14 +68,14 @@ def noise_of(curves: Sequence[Sequence[tuple[float, Sequence[float]]]]) -> Noise
     if within:
         total = sum(statistics.pvariance(values) * len(values) for values in within)
         df = sum(len(values) - 1 for values in within)
-        return Noise(math.sqrt(total / df), df, "seeds")
+        return NetworkNoise(math.sqrt(total / df), df, "seeds")
     total, df = 0.0, 0
     for curve in curves:
         points = [(p, value) for p, values in curve for value in values]
         if len(points) > 3:
             total += _residual(points)
             df += len(points) - 3
-    return Noise(math.sqrt(total / df), df, "curves") if df else None
+    return NetworkNoise(math.sqrt(total / df), df, "curves") if df else None
 
 
 def _residual(points: Sequence[tuple[float, float]]) -> float:
@@ -86,7 +86,7 @@ def _residual(points: Sequence[tuple[float, float]]) -> float:
     return float((y[:, None] - fit).square().sum())
 
 
-def slope(points: Sequence[tuple[float, float]]) -> Estimate | None:
+def slope(points: Sequence[tuple[float, float]]) -> Bounded | None:
     """The slope of y over x by least squares, with its t interval; None where there are no two different x."""
     if not points:
         return None
@@ -97,12 +97,12 @@ def slope(points: Sequence[tuple[float, float]]) -> Estimate | None:
     value = sum((x - left) * (y - up) for x, y in points) / spread
     df = len(points) - 2
     if df < _LEAST_DF:
-        return Estimate(value, -math.inf, math.inf)
+        return Bounded(value, -math.inf, math.inf)
     rest = sum((y - up - value * (x - left)) ** 2 for x, y in points)
-    return Estimate.around(value, t_quantile(df) * math.sqrt(rest / df / spread))
+    return Bounded.around(value, t_quantile(df) * math.sqrt(rest / df / spread))
 
 
-def pearson(clusters: Sequence[Sequence[tuple[float, float]]]) -> Estimate | None:
+def pearson(clusters: Sequence[Sequence[tuple[float, float]]]) -> Bounded | None:
     """Pearson's correlation over all points, with the bootstrap interval that draws whole clusters.
 
     The points of one cluster, such as the epochs of one run, are not independent. 2000 draws of as many clusters as
@@ -122,10 +122,10 @@ def pearson(clusters: Sequence[Sequence[tuple[float, float]]]) -> Estimate | Non
     drawn = torch.randint(len(kept), (_DRAWS, len(kept)), generator=generator)
     found = _correlation(sums[drawn].sum(1))
     low, high = found[~found.isnan()].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Estimate(float(value), low, high)
+    return Bounded(float(value), low, high)
 
 
-def spearman(clusters: Sequence[Sequence[tuple[float, float]]]) -> Estimate | None:
+def spearman(clusters: Sequence[Sequence[tuple[float, float]]]) -> Bounded | None:
     """Pearson's correlation of the ranks among all points, ties at their mean rank; see `pearson`.
 
     The bootstrap keeps the ranks of the whole sample.

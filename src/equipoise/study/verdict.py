@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Literal
 
 from .analysis import Findings
-from .estimates import Estimate
+from .estimates import Bounded
 
 Answer = Literal["holds", "does not hold", "cannot be told here"]
 WEAK = 0.3
@@ -42,7 +42,7 @@ def verdicts(found: Findings) -> list[Verdict]:
     return [_capacity(found), _conflict(found), _transfer(found)]
 
 
-def written(estimate: Estimate, decimals: int = 2) -> str:
+def written(estimate: Bounded, decimals: int = 2) -> str:
     """A number with its interval."""
     if math.isinf(estimate.high):
         return f"{estimate.value:+.{decimals}f} (interval unknown)"

@@ -98,10 +98,6 @@ class OneTest(Protocol):
     """What a family of tests is made of, such as a `Comparison`."""
 
     @property
-    def mean(self) -> float:
-        """What was observed, 0 if there is nothing."""
-
-    @property
     def p(self) -> float:
         """Its p-value; 1 where there is no test."""
 
@@ -136,15 +132,6 @@ class Judged(Generic[T_co]):
         """Whether p is below 0.05."""
         return not self.test.why and self.p < LEVEL
 
-    @property
-    def verdict(self) -> Verdict:
-        """Of a difference where lower is better: "tie" where it is not clear, "unknown" where there is no test."""
-        if self.test.why:
-            return "unknown"
-        if not self.clear:
-            return "tie"
-        return "better" if self.test.mean < 0 else "worse"
-
 
 def judged(tests: Sequence[T_co]) -> list[Judged[T_co]]:
     """What a family of tests comes to, after Holm's correction over those of them that are tests."""
@@ -155,6 +142,15 @@ def judged(tests: Sequence[T_co]) -> list[Judged[T_co]]:
         Judged(test, corrected.get(place, 1.0), test.visible(LEVEL / steps.get(place, 1)))
         for place, test in enumerate(tests)
     ]
+
+
+def verdict_on(one: Judged[Comparison]) -> Verdict:
+    """The word for a difference where lower is better: "tie" if it is not clear, "unknown" if there is no test."""
+    if one.test.why:
+        return "unknown"
+    if not one.clear:
+        return "tie"
+    return "better" if one.test.mean < 0 else "worse"
 
 
 def critical(level: float, freedom: int) -> float:
