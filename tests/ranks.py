@@ -16,6 +16,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def _close() -> None:
 
 def serve() -> None:
     """The body of a server: forks a rank for each line of its input, and prints the exit code of each."""
+    import_module("torch._dynamo")  # as the first optimizer of a process does, in as much time as torch takes
     for line in sys.stdin:
         module, function, rank, number, where = json.loads(line)
         child = os.fork()

@@ -97,6 +97,7 @@ def test_the_losses_fall(name: str) -> None:
         assert weight > 0, task
 
 
+@pytest.mark.slow
 def test_the_ranks_agree() -> None:
     try:
         printed = run("ddp")
