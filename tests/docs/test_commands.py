@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -40,18 +41,23 @@ def understand(command: Any, name: str, arguments: list[str], parent: Any = None
         understand(inner, found, left, context)
 
 
+@cache
+def group() -> Any:
+    """The command line, put together once: it takes a tenth of a second."""
+    return typer.main.get_command(app)
+
+
 @pytest.mark.parametrize("arguments", list(commands()))
 def test_a_command_of_a_page_is_understood(arguments: list[str]) -> None:
-    understand(typer.main.get_command(app), "equipoise", arguments)
+    understand(group(), "equipoise", arguments)
 
 
 def test_commands_are_found_and_wrong_ones_noticed() -> None:
     pages = {str(param.id).partition(":")[0] for param in commands()}
     assert {"README.md", "docs/quickstart.md", "docs/compare.md", "docs/search.md", "docs/study.md"} <= pages
-    group = typer.main.get_command(app)
     with pytest.raises(Exception, match="No such option"):
-        understand(group, "equipoise", ["bench", "qm9", "--sedes", "3"])
+        understand(group(), "equipoise", ["bench", "qm9", "--sedes", "3"])
     with pytest.raises(Exception, match="No such command"):
-        understand(group, "equipoise", ["benhc", "qm9"])
+        understand(group(), "equipoise", ["benhc", "qm9"])
     with pytest.raises(Exception, match="a valid integer"):
-        understand(group, "equipoise", ["bench", "qm9", "--seeds", "three"])
+        understand(group(), "equipoise", ["bench", "qm9", "--seeds", "three"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import equipoise as eq
-from draws import KINDS, WELL_CONDITIONED, draw_jacobian
+from draws import KINDS, WELL_CONDITIONED, draw_jacobian, seeds
 
 # "on_simplex": weights not negative, sum 1 (times m for MGDA, after division by it).
 # "conflicts_with_no_task": no task's loss rises to first order. "follows_task_order": permuting the tasks
@@ -134,10 +134,11 @@ def test_every_method_and_wrapper_has_claims() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in NAMES for kind in seen(name, KINDS)])
-def test_answer_is_finite_and_of_the_declared_shape(name: str, kind: str) -> None:
+@seeds(4, 8)
+def test_answer_is_finite_and_of_the_declared_shape(name: str, kind: str, seeds: range) -> None:
     for m, n in SIZES:
         method = build(name, m)
-        for seed in range(8):
+        for seed in seeds:
             jacobian = draw_jacobian(kind, m, n, seed)
             answer = method(stats_for(method, draw_losses(m, seed), jacobian))
             assert answer.shape == (n if isinstance(method, eq.Aggregator) else m,)
