@@ -275,3 +275,16 @@ def test_no_module_is_called_utils_and_inits_hold_names_only() -> None:
     for path in ROOT.rglob("__init__.py"):
         for node in ast.parse(path.read_text()).body:
             assert isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.Expr), path
+
+
+def test_the_design_names_the_layers_as_they_are() -> None:
+    text = (ROOT.parents[1] / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", text.split("## Layers")[1].split("##")[0], re.MULTILINE
+    )
+    told = {name: set(re.findall(r"`(\w+)`", imports)) for name, imports in rows}
+    packages = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
+    assert packages <= told.keys()
+    assert {name: MAY_IMPORT[name] for name in told if name != "cli"} == {
+        name: imports for name, imports in told.items() if name != "cli"
+    }

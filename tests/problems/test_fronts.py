@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import equipoise as eq
-from equipoise.problems.fronts import WEIGHTED_SUMS_REACH, Fronts
+from equipoise.problems.fronts import KINDS, WEIGHTED_SUMS_REACH, Fronts
 
 
 def descended(problem: Fronts, method: str, start: Tensor, *, steps: int = 400, lr: float = 0.05) -> Tensor:
@@ -45,7 +45,7 @@ def at(problem: Fronts, s: float, aside: float = 0.0) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["convex", "concave"])
 def test_both_fronts_are_those_of_the_formulas(kind: str) -> None:
-    problem = Fronts(kind=kind)
+    problem = Fronts(kind=kind, offset=1.0)
     for s in (-1.0, -0.3, 0.0, 0.8):
         first, second = (problem.values(at(problem, s)) - 1).tolist()
         if kind == "concave":
@@ -133,7 +133,7 @@ def test_equal_weights_leave_the_middle_that_mgda_keeps() -> None:
 def test_tchebycheff_reaches_the_point_of_its_preference_on_the_concave_front(
     preference: tuple[float, float],
 ) -> None:
-    problem = Fronts()
+    problem = Fronts(offset=1.0)
     method = f"tchebycheff:preference=[{preference[0]},{preference[1]}]:reference=[1,1]"
     x = descended(problem, method, at(problem, 0.3, 0.2), steps=800, lr=0.005)
     first, second = (problem.values(x) - 1).tolist()
@@ -154,3 +154,14 @@ def test_tchebycheff_reaches_the_point_of_its_preference_on_the_concave_front(
 def test_what_makes_no_front_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Fronts(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_objective_that_was_given_up_is_not_learnt_and_the_middle_is(kind: str) -> None:
+    """The trivial guess is the anchor of another objective; the middle is better in all, a corner in all but one."""
+    problem = Fronts(kind=kind)
+    trivial = list(problem.trivial(0).values())
+    middle = problem.values(problem.anchors.double().mean(0)).tolist()
+    corner = problem.values(problem.anchors[0].double()).tolist()
+    assert all(value < 0.8 * guess for value, guess in zip(middle, trivial, strict=True))
+    assert corner[0] == pytest.approx(0.5) and corner[1:] == pytest.approx(trivial[1:])

@@ -103,7 +103,7 @@ KNOBS: Mapping[str, Mapping[str, Knob]] = {
             1,
             math.inf,
             "whole",
-            "from no groups to a group for each task",
+            "from one group to a group for each task",
             unless=frozenset({"clustering", "assignment"}),
         ),
         "step": _log(1e-6, 0.1, "the code's 1e-4, two decades down and three up"),

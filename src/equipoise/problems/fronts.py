@@ -70,7 +70,9 @@ class Fronts:
     the sign of 1 / (1 - s^2) - 2, so that its minima have |s| > 1 / sqrt(2), whatever the weights, and what lies
     between cannot be reached by them.
 
-    Metrics are the objectives themselves. The single-task values, `offset`, are the known reference.
+    Metrics are the objectives themselves. The single-task values, `offset`, are the known reference. An objective that
+    is hardly better than at the anchor of another one counts as not learnt. delta_m is a mean: on the concave front it
+    is lower in a corner, where one objective is given up, than in the middle, where all are halfway.
 
     Reference: C. M. Fonseca and P. J. Fleming, An Overview of Evolutionary Algorithms in Multiobjective Optimization,
     Evolutionary Computation 3 (1995), https://doi.org/10.1162/evco.1995.3.1.1.
@@ -98,7 +100,7 @@ class Fronts:
         kind: str = "concave",
         objectives: int = 2,
         dimensions: int = 4,
-        offset: float = 1.0,
+        offset: float = 0.5,
         steps: int = 100,
     ) -> None:
         check_known("`kind`", kind, KINDS)
@@ -125,7 +127,7 @@ class Fronts:
         Raises:
             ValueError: on fewer than 2 objectives, or an offset that is not above 0.
         """
-        count, offset = options.get("objectives", 2), options.get("offset", 1.0)
+        count, offset = options.get("objectives", 2), options.get("offset", 0.5)
         if count < 2:
             raise ValueError(f"`objectives` should be at least 2. Found {count}.")
         if not offset > 0:
@@ -168,9 +170,9 @@ class Fronts:
         return self._metrics(self.values(model.x.detach().double()))
 
     def trivial(self, seed: int) -> dict[str, float]:
-        """The objectives in the middle of the anchors."""
+        """Each objective at the anchor of another one, where it is as good as not looked at."""
         del seed
-        return self._metrics(self.values(self.anchors.double().mean(0)))
+        return self._metrics(torch.stack([self.values(anchor) for anchor in self.anchors.double()]).amax(0))
 
     def coordinates(self, x: Tensor) -> Tensor:
         """The barycentric coordinates (m,), with sum 1, of the point of the anchors' plane nearest to x (n,)."""

@@ -109,7 +109,9 @@ def left_out(summary: Summary) -> list[str]:
     if not names:
         return []
     metrics = f"{len(names)} of {len(summary.plan.metrics)} metrics"
-    return [f"Δm leaves out {metrics}, whose single-task value is not above 0 on every seed: {listed(names)}."]
+    return [
+        f"Δm leaves out {metrics}, whose single-task value is not above 0 on every seed: {listed(names)}."
+    ]
 
 
 def selection(summary: Summary) -> str:
