@@ -10,10 +10,13 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
+import torch
 from scipy import stats
 
+from equipoise.benchmark.aggregates import middle_mean
 from equipoise.benchmark.evidence import Estimate, Evidence, evidence, indistinct
 from equipoise.benchmark.records import Baselines, Record, append_record, write_plan
+from equipoise.benchmark.samples import Samples
 from equipoise.benchmark.statistics import summarise
 from equipoise.benchmark.summary import Summary
 from equipoise.training.task import Metric, Task
@@ -285,3 +288,52 @@ def test_the_evidence_of_a_summary_is_kept_and_repeatable(tmp_path: Path) -> Non
     summary = summary_of(tmp_path, {"ls": LS, "famo": FAMO})
     assert evidence(summary) is evidence(summary)
     assert evidence(summarise(tmp_path)) == evidence(summary)
+
+
+def test_the_other_intervals_have_student_s_quantile_of_the_seeds_too(tmp_path: Path) -> None:
+    """Half a width is t_{0.975, n - 1} times the spread over resamples."""
+    level = (
+        [(4.0, 50.0), (4.4, 52.0), (4.2, 49.0), (4.1, 51.0)],
+        [(4.1, 50.5), (4.3, 51.5), (4.3, 49.5), (4.0, 50.0)],
+    )
+    summary = summary_of(tmp_path, {"ls": level[0], "famo": level[1], "uw": UW})
+    samples, found = Samples(summary), evidence(summary)
+    by_name = {row.method: row for row in summary.methods}
+    quantile = float(stats.t.isf(0.025, 3))
+
+    def half(estimate: Estimate | None) -> float:
+        assert estimate is not None and estimate.low is not None and estimate.high is not None
+        return max(
+            estimate.high - estimate.mean, estimate.mean - estimate.low
+        )  # one end may be cut at a limit
+
+    own, other = samples.costs(by_name["famo"]), samples.costs(by_name["ls"])
+    wins = torch.stack([(mine < other).double() + (mine == other).double() / 2 for mine in own]).mean(dim=2)
+    drawn = (samples.draws(by_name["famo"]) @ wins * samples.other_draws(by_name["ls"])).sum(dim=1)
+    against = found.methods["famo"].against
+    assert against is not None and half(against.improvement) == near(quantile * float(drawn.std()))
+
+    costs = {name: samples.draws(row) @ samples.costs(row) for name, row in by_name.items()}
+    ranks = 1 + torch.stack([(cost < costs["famo"]).double().mean(dim=1) for cost in costs.values()]).sum(
+        dim=0
+    )
+    rank = found.methods["famo"].mean_rank
+    assert half(rank) == near(
+        min(quantile * float(ranks.std()), max(3 - rank.mean, rank.mean - 1) if rank else 0)
+    )
+
+    changes = samples.changes(samples.values(by_name["famo"]), samples.baseline)
+    every = samples.draws(by_name["famo"]).repeat_interleave(2, dim=1)
+    middles = middle_mean(changes.flatten().expand(len(every), -1), every)
+    assert half(found.methods["famo"].iqm) == near(quantile * float(middles.std()))
+
+
+def test_rows_at_the_compute_of_ls_are_compared_with_it_too(tmp_path: Path) -> None:
+    summary = summary_of(tmp_path, {"ls": LS, "famo": FAMO, "uw": UW})
+    rows = [
+        dataclasses.replace(row, method="famo@compute") if row.method == "uw" else row
+        for row in summary.methods
+    ]
+    found = evidence(dataclasses.replace(summary, methods=tuple(rows))).methods
+    assert found["famo"].against is not None and found["famo@compute"].against is not None
+    assert found["famo"].against.p_holm == pytest.approx(2 * found["famo"].against.p)
