@@ -151,7 +151,9 @@ def test_without_baselines_there_is_no_column_of_delta_m(summary: Summary) -> No
 def test_what_delta_m_leaves_out_is_said_under_the_table(summary: Summary) -> None:
     baseline = dataclasses.replace(summary.baseline, left_out=("b",))
     note = ranking_table(dataclasses.replace(summary, baseline=baseline)).notes[0]
-    assert note.endswith("Δm leaves out 1 of 2 metrics, whose single-task value is not above 0 on every seed: b.")
+    assert note.endswith(
+        "Δm leaves out 1 of 2 metrics, whose single-task value is not above 0 on every seed: b."
+    )
 
 
 def test_the_title_says_which_epochs_were_measured(summary: Summary) -> None:
