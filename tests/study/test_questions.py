@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -17,10 +19,12 @@ from equipoise.build import build_method
 from equipoise.core import MethodSpec
 from equipoise.problems.fronts import Fronts
 from equipoise.problems.synthetic import Synthetic
-from equipoise.report.answers_page import answers_page, write_answers
+from equipoise.report.answers_page import answers_page, score_table, write_answers
+from equipoise.report.wording import number
 from equipoise.study.answers import Result, answer
 from equipoise.study.answers_file import write_answers_file
 from equipoise.study.asking import Asked, arm_plans, check_asked, keep_question, run_question
+from equipoise.study.partition import Groups
 from equipoise.study.plan import StudyError
 from equipoise.study.question import Facts, Found
 from equipoise.study.questions import QUESTIONS
@@ -117,6 +121,25 @@ def test_answers_are_paired_t_tests_after_holms_correction(tmp_path: Path) -> No
     assert yes.sentence.startswith("Yes (-29.9 points of delta_m, 95 % interval")
     assert f"an observed difference of {unsure.visible:.1f} would have been clear" in unsure.sentence
     assert arm.row("found").groups is not None and arm.row("found").groups.agreement == 1.0  # type: ignore[union-attr]
+
+
+def test_how_groups_moved_has_intervals_over_the_seeds(tmp_path: Path) -> None:
+    found = answered(tmp_path, lambda label, seed: 1.0 + len(label) + seed, asked())
+    (arm,) = found.arms
+    moved = tuple(Groups(2.0, 0.1 * k, 0.4 + 0.1 * k, 0.2 * k) for k in (1, 2, 3))
+    rows = tuple(replace(row, moved=moved if row.variant.name == "found" else ()) for row in arm.rows)
+    table = score_table(found, replace(arm, rows=rows))
+    cells = {
+        row[0].text: dict(zip(table.header, (cell.text for cell in row), strict=True)) for row in table.rows
+    }
+    for column, values, decimals in (
+        ("switch rate (%)", (10, 20, 30), 1),
+        ("Rand index", (0.2, 0.4, 0.6), 2),
+    ):
+        low, high = stats.t.interval(0.95, 2, fmean(values), stats.sem(values))
+        expected = [number(value, decimals) for value in (fmean(values), low, high)]
+        assert cells["found"][column] == f"{expected[0]} ({expected[1]} to {expected[2]})"
+    assert cells["no groups"]["Rand index"] == "–"
 
 
 def test_what_is_the_same_runs_is_no_test_and_said(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 from equipoise.benchmark.records import write_atomically
 from equipoise.study.answers import ArmResult, Result, Row
@@ -136,7 +136,7 @@ def score_table(found: Result, arm: ArmResult) -> Table:
     grouped = any(row.groups for row in arm.rows) and "groups" in found.question.looks
     known = grouped and arm.known is not None
     header = ["variant", "Δm (%) ↓", "seeds", "step time", "memory (MB)"]
-    header += ["groups", "switch rate", "entropy"] if grouped else []
+    header += ["groups", "switch rate (%)", "entropy"] if grouped else []
     header += ["Rand index"] if known else []
     base = next((row.seconds for row in arm.rows if math.isfinite(row.seconds)), math.nan)
     rows = []
@@ -148,9 +148,8 @@ def score_table(found: Result, arm: ArmResult) -> Table:
             number(row.seconds / base, 2),
             number(row.memory),
         ]
-        moved = row.groups
         cells += [] if not grouped else _moved(row)
-        cells += [] if not known else [number(moved.agreement if moved else None, 2)]
+        cells += [] if not known else [_agreement(row)]
         rows.append(tuple(map(Cell, cells)))
     return Table("scores", "Scores", tuple(header), tuple(rows), tuple(_notes(arm, grouped=grouped)))
 
@@ -158,20 +157,32 @@ def score_table(found: Result, arm: ArmResult) -> Table:
 def _score(row: Row) -> str:
     if not row.scores:
         return "failed"
-    n = len(row.scores)
-    mean = fmean(row.scores.values())
+    return _over_seeds(list(row.scores.values()), 1, sign=True)
+
+
+def _over_seeds(values: Sequence[float], decimals: int, *, sign: bool = False) -> str:
+    """The mean with its 95 % interval, from three seeds on."""
+    n, mean = len(values), fmean(values)
     if n < 3:
-        return number(mean, 1, sign=True)
-    spread = math.sqrt(sum((score - mean) ** 2 for score in row.scores.values()) / (n - 1))
-    half = t_quantile(n - 1) * spread / math.sqrt(n)
-    return f"{number(mean, 1, sign=True)} ({number(mean - half, 1, sign=True)} to {number(mean + half, 1, sign=True)})"
+        return number(mean, decimals, sign=sign)
+    half = t_quantile(n - 1) * stdev(values) / math.sqrt(n)
+    low, high = (number(mean + side * half, decimals, sign=sign) for side in (-1, 1))
+    return f"{number(mean, decimals, sign=sign)} ({low} to {high})"
 
 
 def _moved(row: Row) -> list[str]:
-    moved = row.groups
-    if moved is None:
+    if not row.moved:
         return ["–"] * 3
-    return [number(moved.count, 1), f"{number(100 * moved.switches, 1)} %", number(moved.entropy, 2)]
+    return [
+        _over_seeds([one.count for one in row.moved], 1),
+        _over_seeds([100 * one.switches for one in row.moved], 1),
+        _over_seeds([one.entropy for one in row.moved], 2),
+    ]
+
+
+def _agreement(row: Row) -> str:
+    known = [one.agreement for one in row.moved if one.agreement is not None]
+    return _over_seeds(known, 2) if known else "–"
 
 
 def _notes(arm: ArmResult, *, grouped: bool) -> list[str]:
@@ -185,7 +196,7 @@ def _notes(arm: ArmResult, *, grouped: bool) -> list[str]:
         notes.append(
             "Switch rate: share of tasks in another group than at the logged step before. Entropy: of a task's "
             "group over the steps, 0 for never another one, 1 for all equally often. Groups are numbered by rising "
-            "mean of the indicator."
+            "mean of the indicator. Intervals as for the scores."
         )
     labels = "; ".join(f"{row.variant.name} is `{row.variant.label}`" for row in arm.rows)
     notes.append(f"Labels: {labels}.")

@@ -187,7 +187,7 @@ def _reference_notes(summary: Summary, found: Evidence) -> Iterable[str]:
     if tested:
         visible = [one.visible for one in tested if one.verdict == "tie" and one.visible is not None]
         seen = (
-            f" Ties: an observed difference of {points(max(visible))} would have been real in each; a true one of "
+            f" Ties: an observed difference of {points(max(visible))} would have been clear in each; a true one of "
             "that size is missed half of the time."
             if visible
             else ""

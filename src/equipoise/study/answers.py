@@ -38,7 +38,7 @@ class Row:
         variant: which.
         scores: seed -> delta_m of the test metrics, in percent; lower is better. Runs that diverged are left out.
         runs: the finished runs, by seed.
-        groups: how its groups moved, mean over the seeds; None without groups.
+        moved: how its groups moved, for each seed; empty without groups.
         seconds: of a step, mean over the seeds; NaN without a run.
         memory: peak in MB, or None.
         convergence: seed -> convergence difference in epochs; may be empty.
@@ -48,11 +48,16 @@ class Row:
     variant: Variant
     scores: Mapping[int, float]
     runs: tuple[Record, ...]
-    groups: Groups | None
+    moved: tuple[Groups, ...]
     seconds: float
     memory: float | None
     convergence: Mapping[int, float]
     failed: tuple[str, ...]
+
+    @property
+    def groups(self) -> Groups | None:
+        """How its groups moved, mean over the seeds; None without groups."""
+        return Groups.mean(self.moved) if self.moved else None
 
 
 @dataclass(frozen=True)
@@ -231,7 +236,7 @@ def _row(
         variant=variant,
         scores={seed: value for seed, value in scores.items() if not math.isnan(value)},
         runs=runs,
-        groups=Groups.mean(moved) if moved else None,
+        moved=tuple(moved),
         seconds=fmean(run.seconds_per_step for run in runs) if runs else math.nan,
         memory=method.peak_memory_mb if method else None,
         convergence=_convergence(directory, summary, runs),

@@ -48,6 +48,7 @@ def _row(row: Row) -> dict[str, Any]:
         **asdict(row.variant),
         "scores": row.scores,
         "groups": row.groups and asdict(row.groups),
+        "groups_of_seeds": [asdict(one) for one in row.moved],
         "seconds_per_step": row.seconds,
         "peak_memory_mb": row.memory,
         "convergence_difference": row.convergence,
