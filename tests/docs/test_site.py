@@ -151,6 +151,6 @@ def test_the_built_pages_work_and_ask_nothing_of_any_host(address: str) -> None:
         tab.set_viewport_size({"width": 1280, "height": 900})
         tab.goto(address + "index.html")
         tab.get_by_role("textbox").first.fill("famo")
-        tab.wait_for_selector(".md-search-result__item", state="attached", timeout=20000)
+        tab.wait_for_selector(".md-search-result__item", state="attached", timeout=60_000)
         browser.close()
     assert errors == []
