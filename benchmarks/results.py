@@ -18,22 +18,29 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from equipoise.benchmark.records import write_atomically
 from equipoise.benchmark.statistics import summarise
 from equipoise.benchmark.summary import Summary
 from equipoise.report.build import write_report
-from equipoise.report.cells import markdown
+from equipoise.report.cells import Table, markdown
 from equipoise.report.costs import cost_table
 from equipoise.report.tables import metric_table, ranking_table
-from equipoise.report.times import time_table
+from equipoise.report.times import long_waits
 from equipoise.report.verdict import verdict
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "results"
 RUNS = ROOT / "runs" / "results"
 FIGURES = {"changes": "Changes of the metrics against single-task networks", "ranks": "Mean ranks"}
+TIMED = {
+    "seconds / step",
+    "step time / ls",
+    "time / ls",
+    "peak memory (MB)",
+}  # says nothing on a shared machine
 BEGIN, END = "<!-- said -->", "<!-- /said -->"
 EVERYWHERE = ["--seeds", "5", "--budget", "3", "--jobs", "2"]
 MANY = "ls,si,rlw,uw,gls,famo,go4align,cagrad,imtl_g,nashmtl,dwa,imtl_l,mgda,pcgrad,graddrop,fairgrad"
@@ -87,12 +94,14 @@ def write_page(name: str) -> Path:
             shown.append(f"![{title}]({name}-{figure}.png)\n")
     path = PAGES / f"{name}.md"
     said = _said(path.read_text(encoding="utf-8")) if path.exists() else "To be written."
-    tables = [ranking_table(summary), metric_table(summary), cost_table(summary), time_table(summary)]
+    tables = [_untimed(make(summary)) for make in (ranking_table, metric_table, cost_table)]
+    waits = long_waits(summary)
+    told = [sentence for sentence in verdict(summary) if sentence not in waits]
     parts = [
         f"# Results on {name}\n",
         _facts(name, summary),
         f"{BEGIN}\n{said}\n{END}\n",
-        f"**In the words of the report.** {' '.join(verdict(summary))}\n",
+        f"**In the words of the report.** {' '.join(told)}\n",
         *shown,
         *(markdown(table) for table in tables if table.rows),
         f"Every run: [records/{name}/records.jsonl](records/{name}/records.jsonl); "
@@ -102,18 +111,31 @@ def write_page(name: str) -> Path:
     return path
 
 
+def _untimed(table: Table) -> Table:
+    """A table without its columns of time."""
+    kept = [place for place, name in enumerate(table.header) if name not in TIMED]
+    notes = tuple(note for note in table.notes if "Times are rough" not in note or "Single-task" in note)
+    return replace(
+        table,
+        header=tuple(table.header[place] for place in kept),
+        rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
+        notes=notes,
+    )
+
+
 def _facts(name: str, summary: Summary) -> str:
     plan, records = summary.plan, summary.records
-    hours = sum(record.seconds + (record.evaluation_seconds or 0.0) for record in records) / 3600
     known = ", ".join(f"{key} {value}" for key, value in plan.versions.items())
     chosen = [run for row in summary.methods for run in row.runs]
-    last = sum(run.best_epoch == plan.config["train"]["epochs"] for run in chosen)
+    epochs = plan.config["train"]["epochs"]
+    last = sum(run.best_epoch == epochs for run in chosen)
     return (
         f"Command: `{' '.join(command_of(name))}` (`python benchmarks/results.py {name}`) · commit "
         f"`{(plan.git or 'unknown')[:7]}` · seeds {', '.join(map(str, plan.seeds))} · {known} · {len(records)} runs, "
-        f"{hours:.1f} hours of one core in all, two at a time on a shared machine: seconds are rough.\n\n"
-        f"Trained for {plan.config['train']['epochs']} epochs: in {last} of {len(chosen)} of the chosen runs the last "
-        "epoch was the best, so that longer training would have gone on.\n"
+        "two at a time on a shared machine. So times are left out here; [speed](../../benchmarks/README.md) is measured "
+        "apart, and passes count what a run costs.\n\n"
+        f"Trained for {epochs} epochs: in {last} of {len(chosen)} of the chosen runs the last epoch was the best, so "
+        "that longer training would have gone on.\n"
     )
 
 
