@@ -1,6 +1,6 @@
 """The results of this project's pages, from nothing: comparisons on real data, run here, with their records.
 
-    python benchmarks/results.py                        # all of them, about 5 hours on two cores
+    python benchmarks/results.py                        # all of them, hours
     python benchmarks/results.py qm9 earth --minutes 50 # of these, as much as 50 minutes allow; again: goes on
     python benchmarks/results.py --pages                # write the pages of what is finished, run nothing
 
@@ -28,7 +28,7 @@ from equipoise.report.build import write_report
 from equipoise.report.cells import Table, markdown
 from equipoise.report.costs import cost_table
 from equipoise.report.tables import metric_table, ranking_table
-from equipoise.report.times import long_waits
+from equipoise.report.times import ROUGH_TIMES, long_waits
 from equipoise.report.verdict import verdict
 
 ROOT = Path(__file__).parents[1]
@@ -114,7 +114,7 @@ def write_page(name: str) -> Path:
 def _untimed(table: Table) -> Table:
     """A table without its columns of time."""
     kept = [place for place, name in enumerate(table.header) if name not in TIMED]
-    notes = tuple(note for note in table.notes if "Times are rough" not in note or "Single-task" in note)
+    notes = tuple(note.replace(ROUGH_TIMES, "").strip() for note in table.notes)
     return replace(
         table,
         header=tuple(table.header[place] for place in kept),

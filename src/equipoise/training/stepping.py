@@ -117,7 +117,7 @@ class Stepper:
             return None
         losses, batch = found
         fidelity = self._fidelity(losses, at)
-        self._used = [batch]
+        self._used = [batch] if self._again else []
         record = self._window_from(losses, epoch, at)
         if fidelity is not None:
             record = replace(record, diagnostics={**record.diagnostics, "fidelity": fidelity})
