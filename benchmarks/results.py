@@ -51,7 +51,7 @@ COMPARISONS: dict[str, list[str]] = {
     "chemicals": ["chemicals", "--preset", "quick", "--methods", MANY],
     "qm9": ["qm9", "--preset", "quick", "--molecules", "10000", "--epochs", "5", "--methods", FOURTEEN],
     "multi_fashion": ["multi_fashion", "--preset", "quick", "--epochs", "4", "--methods", TEN],
-    "digits": ["digits", "--preset", "quick", "--epochs", "3", "--methods", TEN],
+    "digits": ["digits", "--preset", "quick", "--epochs", "5", "--methods", TEN],
     "earth": ["earth", "--preset", "quick", "--methods", EIGHT],
 }
 

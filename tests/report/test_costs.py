@@ -51,6 +51,16 @@ def test_single_task_networks_cost_m_times_the_parameters_passes_and_time(tmp_pa
     assert [single[f"{what} / ls"] for what in ("passes", "time", "parameters")] == ["2.00", "2.00", "2.00"]
 
 
+def test_the_share_of_a_domain_is_explained_where_a_run_has_one(tmp_path: Path) -> None:
+    assert "one domain" not in " ".join(cost_table(counted(tmp_path)).notes)
+    lines = read_records(tmp_path)
+    (tmp_path / "records.jsonl").unlink()
+    for line in lines:
+        part = 1.0 if line.method in PASSES else 0.25  # single-task runs on a quarter of a joint batch
+        append_record(tmp_path, replace(line, forwards=10 * part, backwards=10 * part))
+    assert "one domain alone counts by its share" in " ".join(cost_table(summarise(tmp_path)).notes)
+
+
 def test_what_was_not_counted_is_no_number(tmp_path: Path) -> None:
     write_run_directory(tmp_path, Shape(methods=("ls", "nashmtl"), seeds=1, epochs=2, steps=10), TASKS)
     summary = summarise(tmp_path)

@@ -41,7 +41,7 @@ def cost_table(summary: Summary) -> Table:
         )
         for cost in found
     )
-    return Table("passes", "What a run costs", header, body, _notes(summary))
+    return Table("passes", "What a run costs", header, body, _notes(summary, found))
 
 
 def _relative(cost: Cost, unit: Cost | None) -> tuple[float | None, float | None, float | None]:
@@ -52,7 +52,7 @@ def _relative(cost: Cost, unit: Cost | None) -> tuple[float | None, float | None
     return passes, cost.seconds / unit.seconds if unit.seconds else None, cost.parameters / unit.parameters
 
 
-def _notes(summary: Summary) -> tuple[str, ...]:
+def _notes(summary: Summary, found: list[Cost]) -> tuple[str, ...]:
     rows = [label for label in summary.plan.methods if label.endswith(COMPUTE)]
     matched = (
         f"Rows that end in {COMPUTE} are trained for as many epochs as the passes of {UNIT} pay for, with the setting "
@@ -60,10 +60,13 @@ def _notes(summary: Summary) -> tuple[str, ...]:
         if rows
         else "All rows are at equal epochs, whatever these cost."
     )
+    parted = any(cost.forwards is not None and cost.forwards < 1 for cost in found)
+    share = (
+        "; a batch of one domain alone counts by its share of the images of a joint batch" if parted else ""
+    )
     return (
         f"Passes of a run in training: a batch forwards through the network counts {FORWARD}, backwards through the "
         f"shared parameters {BACKWARD}. Evaluation is not counted; second batches, as of MoDo, are. {NOT_COUNTED}",
         matched,
-        f"Single-task networks: all of them together, each with its own setting; a batch of one domain alone counts "
-        f"by its share of the images of a joint batch. {ROUGH_TIMES}",
+        f"Single-task networks: all of them together, each with its own setting{share}. {ROUGH_TIMES}",
     )
