@@ -294,6 +294,22 @@ def test_on_a_phone_only_tables_and_figures_scroll_sideways(opened: Any, report:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
+def test_an_address_opens_a_tab_and_its_first_line_is_not_under_the_bar(
+    opened: Any, report: Path, width: int
+) -> None:
+    page = opened(report, width).page
+    page.goto("about:blank")  # else it is the same page, which is not loaded again
+    page.goto(f"{report.as_uri()}#weights")
+    page.locator("#weights.open").wait_for()
+    assert page.evaluate("scrollY") > 0
+    top, bottom = page.evaluate(
+        "['#weights', 'nav'].map(name => document.querySelector(name).getBoundingClientRect())"
+        ".map((box, place) => place ? box.bottom : box.top)"
+    )
+    assert top >= bottom - 1
+
+
+@pytest.mark.parametrize("width", [390, 1280])
 def test_long_names_are_all_drawn_and_lie_on_nothing(long_names: Opened, width: int) -> None:
     found = long_names
     found.page.set_viewport_size({"width": width, "height": 900})

@@ -103,8 +103,11 @@
     redraw();
   });
   dark.addEventListener("change", () => { say(); redraw(); });
+  const bar = document.querySelector("nav");
+  const leaveRoom = () => { root.style.scrollPaddingTop = bar.offsetHeight + "px"; };  // nothing jumped to lies under it
   let width = root.clientWidth;
   addEventListener("resize", () => {
+    leaveRoom();
     if (root.clientWidth === width || root.classList.contains("printing")) return;
     width = root.clientWidth;
     redraw();
@@ -129,5 +132,6 @@
   });
 
   say();
+  leaveRoom();
   open(tabs.find((tab) => "#" + tab.getAttribute("aria-controls") === location.hash) || tabs[0]);
 })();
