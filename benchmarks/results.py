@@ -52,7 +52,7 @@ COMPARISONS: dict[str, list[str]] = {
     "qm9": ["qm9", "--preset", "quick", "--molecules", "10000", "--epochs", "4", "--methods", FOURTEEN],
     "multi_fashion": ["multi_fashion", "--preset", "quick", "--epochs", "4", "--methods", TEN],
     "digits": ["digits", "--preset", "quick", "--epochs", "5", "--methods", TEN],
-    "earth": ["earth", "--preset", "quick", "--epochs", "2", "--methods", SEVEN],
+    "earth": ["earth", "--preset", "quick", "--epochs", "1", "--methods", SEVEN],
 }
 
 
