@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog="Examples:\n\nequipoise published\n\nequipoise published qm9 --run runs/qm9\n\n"
-    "equipoise published --markdown > docs/published.md"
+    "equipoise published --markdown --run docs/results/records/qm9 > docs/published.md"
 )
 def published(
     benchmark: Annotated[

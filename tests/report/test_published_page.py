@@ -17,7 +17,7 @@ from equipoise.report.published_other import rerun_delta_m, task_mean
 from equipoise.report.published_page import page, sections
 from report.run_directory import Shape, write_run_directory
 
-COMMITTED = Path(__file__).parents[2] / "docs" / "published.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,8 @@ def run(directory: Path) -> Summary:
 
 
 def test_the_committed_page_is_the_generated_one() -> None:
-    assert COMMITTED.read_text(encoding="utf-8") == page()
+    ours = summarise(DOCS / "results" / "records" / "qm9")
+    assert (DOCS / "published.md").read_text(encoding="utf-8") == page(runs=[ours])
 
 
 def test_there_is_a_section_for_every_table_with_its_budget() -> None:

@@ -80,7 +80,9 @@ def page(benchmark: str | None = None, runs: Sequence[Summary] = ()) -> str:
 
     Args and errors: as for `sections`.
     """
-    command = f"equipoise published{f' {benchmark}' if benchmark else ''} --markdown"
+    command = (
+        f"equipoise published{f' {benchmark}' if benchmark else ''} --markdown{' --run DIR' * len(runs)}"
+    )
     parts = [f"# {TITLE}", f"Made by `{command}`. {ABOUT}"]
     for section in sections(benchmark, runs):
         parts += [f"## {section.title}", *section.text, *map(markdown, section.tables)]
