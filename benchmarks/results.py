@@ -134,7 +134,7 @@ def _facts(name: str, summary: Summary) -> str:
         f"`{(plan.git or 'unknown')[:7]}` · seeds {', '.join(map(str, plan.seeds))} · {known} · {len(records)} runs, "
         "two at a time on a shared machine. So times are left out here; [speed](../../benchmarks/README.md) is "
         "measured apart, and passes count what a run costs.\n\n"
-        f"Trained for {epochs} epochs: in {last} of {len(chosen)} of the chosen runs the last epoch was the best, so "
+        f"Epochs of training: {epochs}. In {last} of {len(chosen)} of the chosen runs the last one was the best, so "
         "that longer training would have gone on.\n"
     )
 
