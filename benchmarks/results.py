@@ -1,6 +1,6 @@
 """The results of this project's pages, from nothing: comparisons on real data, run here, with their records.
 
-    python benchmarks/results.py                        # all of them: 7 hours of one core, 4 on two
+    python benchmarks/results.py                        # all of them: 8 hours of one core, 4 on two
     python benchmarks/results.py qm9 earth --minutes 50 # of these, as much as 50 minutes allow; again: goes on
     python benchmarks/results.py --pages                # write the pages of what is finished, run nothing
 
