@@ -35,12 +35,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "results"
 RUNS = ROOT / "runs" / "results"
 FIGURES = {"changes": "Changes of the metrics against single-task networks", "ranks": "Mean ranks"}
-TIMED = {
-    "seconds / step",
-    "step time / ls",
-    "time / ls",
-    "peak memory (MB)",
-}  # says nothing on a shared machine
+# Columns that say nothing on a shared machine.
+TIMED = {"seconds / step", "step time / ls", "time / ls", "peak memory (MB)"}
 BEGIN, END = "<!-- said -->", "<!-- /said -->"
 EVERYWHERE = ["--seeds", "5", "--budget", "3", "--jobs", "2"]
 MANY = "ls,si,rlw,uw,gls,famo,go4align,cagrad,imtl_g,nashmtl,dwa,imtl_l,mgda,pcgrad,graddrop,fairgrad"
@@ -64,7 +60,9 @@ def command_of(name: str) -> list[str]:
 def run(name: str, until: float) -> bool:
     """Go on with a comparison, at most until a time; whether it is finished."""
     command = [sys.executable, "-m", "equipoise.cli", *command_of(name)[1:]]
-    process = subprocess.Popen([*command, "--out", str(RUNS / name), "--resume"], cwd=ROOT)
+    process = subprocess.Popen(
+        [*command, "--out", str((RUNS / name).relative_to(ROOT)), "--resume"], cwd=ROOT
+    )
     try:
         process.wait(max(until - time.monotonic(), 0) if until else None)
     except subprocess.TimeoutExpired:
@@ -126,14 +124,15 @@ def _untimed(table: Table) -> Table:
 def _facts(name: str, summary: Summary) -> str:
     plan, records = summary.plan, summary.records
     known = ", ".join(f"{key} {value}" for key, value in plan.versions.items())
+    commits = list(dict.fromkeys(f"`{(record.git or 'unknown')[:7]}`" for record in records))
     chosen = [run for row in summary.methods for run in row.runs]
     epochs = plan.config["train"]["epochs"]
     last = sum(run.best_epoch == epochs for run in chosen)
     return (
-        f"Command: `{' '.join(command_of(name))}` (`python benchmarks/results.py {name}`) · commit "
-        f"`{(plan.git or 'unknown')[:7]}` · seeds {', '.join(map(str, plan.seeds))} · {known} · {len(records)} runs, "
-        "two at a time on a shared machine. So times are left out here; [speed](../../benchmarks/README.md) is "
-        "measured apart, and passes count what a run costs.\n\n"
+        f"Command: `{' '.join(command_of(name))}` (`python benchmarks/results.py {name}`) · "
+        f"commit{'s' * (len(commits) > 1)} {', '.join(commits)} · seeds {', '.join(map(str, plan.seeds))} · {known} · "
+        f"{len(records)} runs, two at a time on a shared machine. So times are left out here; "
+        "[speed](../../benchmarks/README.md) is measured apart, and passes count what a run costs.\n\n"
         f"Epochs of training: {epochs}. In {last} of {len(chosen)} of the chosen runs the last one was the best, so "
         "that longer training would have gone on.\n"
     )
