@@ -30,6 +30,7 @@ def test_a_page_says_what_its_records_show(page: Path) -> None:
     assert len(said.split()) > 100 and "To be written" not in said
     summary = summarise(RESULTS / "records" / page.stem)
     assert not summary.missing
+    assert all(f"`{record.git[:7]}`" in text for record in summary.records if record.git)
     told = [sentence for sentence in verdict(summary) if sentence not in long_waits(summary)]
     assert " ".join(told) in text
     for label, one in evidence(summary).methods.items():
